@@ -181,4 +181,6 @@ d = { 'settings': { 'branch': 'main',
                                 'milr.scheduler.next_record': ('scheduler.html#next_record', 'milr/scheduler.py'),
                                 'milr.scheduler.plot_history': ('scheduler.html#plot_history', 'milr/scheduler.py'),
                                 'milr.scheduler.policy_for': ('scheduler.html#policy_for', 'milr/scheduler.py'),
-                                'milr.scheduler.set_lr': ('scheduler.html#set_lr', 'milr/scheduler.py')}}}
+                                'milr.scheduler.set_lr': ('scheduler.html#set_lr', 'milr/scheduler.py')},
+            'milr.training': { 'milr.training.accuracy': ('training.html#accuracy', 'milr/training.py'),
+                               'milr.training.train': ('training.html#train', 'milr/training.py')}}}

@@ -7,6 +7,7 @@ __all__ = ['MODELS', 'conv_block', 'dense_block', 'initialise', 'mnist_cnn', 'ci
 
 # %% ../nbs/07_models.ipynb #c002
 from collections import OrderedDict
+from functools import partial
 import torch
 from torch import nn, Tensor
 
@@ -104,7 +105,7 @@ def layer_table(
     return rows
 
 # %% ../nbs/07_models.ipynb #c019
-MODELS = {"mnist_cnn": mnist_cnn, "cifar10_cnn": cifar10_cnn}
+MODELS = {"mnist_cnn": mnist_cnn} | {variant: partial(cifar10_cnn, variant) for variant in _CIFAR10}
 
 def build_model(
     name:str, # a key of `MODELS`
