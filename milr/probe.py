@@ -187,7 +187,9 @@ def hooked(modules, # which modules
     "The hook on all modules inside, none afterwards."
     handles = []
     try:
-        for m in modules: handles.append(m.register_forward_hook(hook))
+        for m in modules:
+            if isinstance(m, torch.jit.ScriptModule): raise TypeError("a scripted module cannot be watched from Python: measure layers='output', or the model before scripting")
+            handles.append(m.register_forward_hook(hook))
         yield
     finally:
         for h in handles: h.remove()
@@ -197,18 +199,20 @@ def find_places(
     model:nn.Module, # unwrapped, in evaluation mode
     inputs, # a few samples
     layers:dict[str,nn.Module], # whose places to find
+    exact:dict[str,nn.Module]|None=None, # further modules, measured at their own outputs
 )->dict[str,tuple[nn.Module,int]]: # name: (module, which of its runs), in the order of the forward
     "Where each layer's activations appear (rule 3). Layers that do not run are left out."
-    name_of = {m: n for n, m in layers.items()}
+    layer_of, exact_of = ({m: n for n, m in d.items()} for d in (layers, exact or {}))
+    followers = {m for m in model.modules() if is_norm(m) or is_activation(m)}
     places, origin, runs, alive = {}, {}, {}, []
     def watch(m, args, out):
         runs[m] = runs.get(m, 0) + 1
-        name = name_of.get(m) or origin.get(id(next(_tensors(args), None)))
-        if name is None: return
-        t = next(_tensors(out), None)
-        alive.append(t); origin[id(t)] = name; places[name] = m, runs[m]  # `alive`: an id is only good while its tensor lives
-    with hooked(dict.fromkeys([*layers.values(), *(m for m in model.modules() if is_norm(m) or is_activation(m))]), watch):
-        _forward(model, inputs)
+        if m in exact_of: places[exact_of[m]] = m, runs[m]
+        name = layer_of.get(m) or (m in followers and origin.get(id(next(_tensors(args), None))))
+        if name:
+            t = next(_tensors(out), None)
+            alive.append(t); origin[id(t)] = name; places[name] = m, runs[m]  # `alive`: an id is only good while its tensor lives
+    with hooked({*layer_of, *exact_of, *followers}, watch): _forward(model, inputs)
     return places
 
 # %% ../nbs/03_probe.ipynb #c042
@@ -250,7 +254,7 @@ class _Collector:
 
     def batch(self, start, end):
         "Announce the rows of the next forward."
-        i, j = torch.searchsorted(self.pairs[0], torch.tensor([start, end])).tolist()
+        i, j = torch.searchsorted(self.pairs[0].contiguous(), torch.tensor([start, end])).tolist()
         self.span, self.index, self.size, self.runs = (i, j), (self.pairs[0][i:j] - start, self.pairs[1][i:j]), end - start, {}
 
     def store(self, name, t):
@@ -272,9 +276,9 @@ def in_passes(
     memory:int, # how much to hold at once
 )->list[list[str]]: # names of the layers of each pass; at least one a pass
     "Split the layers into as few passes as fit in memory, in their order."
-    passes, held = [], math.inf
+    passes, held = [], 0
     for name, size in bytes_of.items():
-        if held + size > memory: passes.append([]); held = 0
+        if not passes or size and held + size > memory: passes.append([]); held = 0
         passes[-1].append(name); held += size
     return passes
 
@@ -381,13 +385,13 @@ class LayerProbe:
         places, self._last = {}, "output"
         if self.layers != "output":
             named = named_layers(model)
-            places = find_places(model, few, {**named, **{n: self._modules()[n] for n in self._hidden() if n not in named}})
+            places = find_places(model, few, named, {n: self._modules()[n] for n in self._hidden() if n not in named})
             last = [n for n in places if n in named][-1:]                       # rule 4
             wanted = set(named) if self.layers == "all" else set(self._names())
             self._last = last[0] if last and last[0] in wanted else "output" if "output" in wanted else None
             places = {n: p for n, p in places.items() if n in wanted and n != self._last}
         missing = [n for n in self._hidden() if n not in places and n != self._last]
-        if missing: raise ValueError(f"{missing} did not run as Python modules in the model's forward (unused, fused or scripted?), so they cannot be measured")
+        if missing: raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
         self._places = places
         self._bytes = self._sizes(model, few, len(pairs[1]))
 

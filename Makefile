@@ -1,0 +1,30 @@
+# The project's two commands: `make figures` and `make test`. Both create .venv on first use.
+# MILR_DATA (a folder) says where data sets are kept, MILR_CIFAR10 names a folder or archive of CIFAR-10 images.
+PYTHON ?= python3
+PRESET ?= quick
+SEEDS ?=
+BIN := .venv/bin
+
+.PHONY: figures test env export clean
+
+figures: env
+	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
+
+test: env
+	$(BIN)/milr data mnist
+	$(BIN)/python -m pytest
+
+env: .venv/ready
+
+.venv/ready: settings.ini setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "milr needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+export: env
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,66 @@
+"Runs survive kill -9, agree with themselves, and do not disturb each other."
+import csv, json, os, random, signal, subprocess, sys, time
+from dataclasses import asdict, replace
+import pytest
+from milr.experiments import Settings, run, run_hash
+
+SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
+SCRIPT = "import sys; from tests.test_experiments import *; run(SMALL, sys.argv[1], save_every=0)"
+
+def strip(rows): return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+def start(root, folder):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=root, stderr=subprocess.PIPE)
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory): return strip(run(SMALL, tmp_path_factory.mktemp("whole")).rows)
+
+def test_kill_at_random_moments(root, tmp_path, undisturbed):
+    "Killed again and again, a run still ends with the history of one that was not."
+    state, kills = tmp_path/run_hash(SMALL)/"state.pt", 0
+    rng = random.Random(0)
+    while kills < 4:
+        seen = state.stat().st_mtime_ns if state.exists() else 0
+        p = start(root, tmp_path)
+        while p.poll() is None and not (state.exists() and state.stat().st_mtime_ns > seen): time.sleep(.002)   # a checkpoint more than before
+        time.sleep(rng.random()*.02)
+        if p.poll() is not None: break
+        p.send_signal(signal.SIGKILL); p.wait(); kills += 1
+    assert kills, "the run ended before it could be killed"
+    assert start(root, tmp_path).wait() == 0
+    assert strip(run(SMALL, tmp_path).rows) == undisturbed
+    assert list(tmp_path.rglob("*.part")) == []
+
+def test_two_processes_at_once(root, tmp_path, undisturbed):
+    "Both end well, with one result."
+    both = [start(root, tmp_path) for _ in range(2)]
+    assert [p.wait() for p in both] == [0, 0]
+    assert strip(run(SMALL, tmp_path).rows) == undisturbed
+
+@pytest.mark.parametrize("name", ["state.pt", "result.pt"])
+def test_damage_is_noticed(tmp_path, undisturbed, name):
+    short = replace(SMALL, epochs=2); first = run(short, tmp_path); f = tmp_path/run_hash(short)/name
+    f.write_bytes(f.read_bytes()[:-1] + b"!")
+    if name == "state.pt": (tmp_path/run_hash(short)/"result.pt").unlink()
+    with pytest.warns(UserWarning, match="damaged"): again = run(short, tmp_path)
+    assert strip(again.rows) == strip(first.rows) == undisturbed[:2]
+
+def test_same_seed_same_csv(tmp_path, root):
+    "Two runs of the figure give the same table but for the seconds."
+    tables = []
+    for i in range(2):
+        subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "smoke", "--out", tmp_path/str(i)], check=True, cwd=root,
+                       env=os.environ | {"MILR_RUNS": str(tmp_path/f"runs{i}")}, capture_output=True)
+        with open(tmp_path/str(i)/"fig3_mnist.csv") as f: tables.append([{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(f)])
+    assert tables[0] == tables[1] and len(tables[0]) == 12
+
+@pytest.mark.parametrize("arguments, says", [(["--preset", "smoke", "--dataset", "minst"], "unknown dataset 'minst'"), (["--preset", "smoke", "--device", "tpu9"], "unknown device 'tpu9'"),
+    (["--preset", "smoke", "--seeds", "0"], "seeds must be"), (["--preset", "smoke", "-p", "epochs", "-1"], "epochs and batch_size must be")])
+def test_bad_parameters_leave_no_file(tmp_path, root, arguments, says):
+    r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", *arguments, "--out", tmp_path/"out"], cwd=root, capture_output=True, text=True)
+    assert r.returncode == 1 and says in r.stderr and "Traceback" not in r.stderr
+    assert list((tmp_path/"out").iterdir()) == []
+
+def test_unknown_preset(root):
+    r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "fast"], cwd=root, capture_output=True, text=True)
+    assert r.returncode == 2 and "invalid choice: 'fast'" in r.stderr

@@ -1,0 +1,63 @@
+"The notebooks are the source: export is in sync, notebooks are clean and run, modules import alone."
+import json, os, re, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+MODULES = sorted(p.stem for p in (ROOT/"milr").glob("*.py") if p.stem not in ("_modidx", "__main__"))
+NOTEBOOKS = sorted(p.name for p in (ROOT/"nbs").glob("*.ipynb"))
+FIGURES = sorted(p.stem for p in (ROOT/"nbs"/"figures").glob("*.ipynb"))
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "The notebooks in a copy of the project, exported and cleaned there."
+    to = tmp_path_factory.mktemp("copy")
+    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT/name, to)
+    for name in ("nbs", "milr"): shutil.copytree(ROOT/name, to/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for command in ("nbdev_export", "nbdev_clean"): subprocess.run([BIN/command], cwd=to, check=True)
+    return to
+
+def differing(copy, folder, pattern):
+    return [p.relative_to(ROOT).as_posix() for p in sorted((ROOT/folder).rglob(pattern))
+            if ".ipynb_checkpoints" not in p.parts and p.read_bytes() != (copy/p.relative_to(ROOT)).read_bytes()]
+
+def test_modules_are_what_the_notebooks_export(copy):
+    assert differing(copy, "milr", "*.py") == [], "run `make export` and commit what it writes"
+
+def test_no_notebook_exports_a_file_that_is_missing(copy):
+    assert {p.name for p in (copy/"milr").glob("*.py")} == {p.name for p in (ROOT/"milr").glob("*.py")}
+
+def test_notebooks_are_clean(copy):
+    assert differing(copy, "nbs", "*.ipynb") == [], "run `make export` and commit what it writes"
+
+def test_notebooks_are_small_enough_to_read():
+    assert [p.name for p in ROOT.glob("**/*.ipynb") if ".venv" not in p.parts and p.stat().st_size > 300_000] == []
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_alone(module):
+    name = "milr" if module == "__init__" else f"milr.{module}"
+    subprocess.run([sys.executable, "-c", f"import {name}"], check=True, cwd=os.path.expanduser("~"))
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_notebook_runs(notebook, tmp_path):
+    "Every cell of a notebook, its tests among them."
+    r = subprocess.run([BIN/"nbdev_test", "--path", ROOT/"nbs"/notebook, "--n_workers", "1", "--do_print"], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figure_runs_at_smoke(figure, tmp_path):
+    "Papermill runs a figure's notebook; it writes its files and leaves no others."
+    env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
+    subprocess.run([BIN/"papermill", ROOT/"nbs"/"figures"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
+                   check=True, env=env, capture_output=True)
+    assert sorted(p.suffix for p in (tmp_path/"files").iterdir()) == [".csv", ".json", ".png", ".svg"]
+    assert (tmp_path/"files"/f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
+
+TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".txt", ".csv", ".json"}
+
+def test_no_file_names_a_local_path():
+    "Tracked files name no path of the machine they were written on."
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    local = re.compile(r"/(work|root|home/\w+|Users/\w+)/|" + "|".join(map(re.escape, ("registry." + "npmjs", "python" + "hosted"))))
+    assert [f for f in files if Path(f).suffix in TEXT and (ROOT/f).exists() and local.search((ROOT/f).read_text(encoding="utf-8")) and f != "tests/test_project.py"] == []
