@@ -1,0 +1,351 @@
+"LayerProbe: every kind of network it promises to measure, and no trace in any of them."
+import math, random, threading, warnings
+from collections import OrderedDict
+
+import numpy as np, pytest, torch
+from torch import nn
+
+from milr.mi import mutual_information
+from milr.models import cifar10_cnn, mnist_cnn
+from milr.probe import LayerProbe, clean_name, in_passes, named_layers, to_probabilities, unwrap
+
+torch.set_num_threads(1)
+gen = torch.Generator().manual_seed(0)
+Y = torch.arange(90) % 3
+X = torch.randn(90, 6, generator=gen) + Y[:, None]
+IMAGES = torch.rand(90, 1, 8, 8, generator=gen) + Y[:, None, None, None]/3
+
+def mlp(): return nn.Sequential(OrderedDict(a=nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout()), out=nn.Linear(8, 3)))
+
+# --- no side effects ---------------------------------------------------------------------------------------------
+
+def state_of(model):
+    "Everything a measurement could change."
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    hooks = [[list(getattr(m, h)) for h in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+              "_forward_hooks_with_kwargs", "_forward_hooks_always_called")] for m in model.modules()]
+    t = lambda v: None if v is None else (id(v), v.detach().cpu().clone().numpy().tobytes())
+    return dict(params=[t(p) for p in model.parameters()], grads=[t(p.grad) for p in model.parameters()], buffers=[t(b) for b in model.buffers()],
+                needs=[p.requires_grad for p in model.parameters()], training=[m.training for m in model.modules()], hooks=hooks,
+                rng=[torch.get_rng_state().numpy().tobytes(), *(c.numpy().tobytes() for c in cuda)], python=random.getstate(), numpy=str(np.random.get_state()),
+                grad=torch.is_grad_enabled(), inference=torch.is_inference_mode_enabled(),
+                autocast=(torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()))
+
+class Noisy(nn.Module):
+    "Draws, counts and writes in evaluation mode too, and raises when told to."
+    def __init__(self, fail=None):
+        super().__init__()
+        self.body, self.head, self.fail, self.calls = mlp(), nn.Linear(3, 3), fail, 0
+        self.register_buffer("count", torch.zeros(1)); self.register_buffer("seen", torch.zeros(2)); self.register_buffer("none", None)
+    def forward(self, x):
+        self.calls += 1
+        self.count.add_(1); self.seen = self.seen + 1
+        x = x + torch.rand(1)*random.random()*np.random.rand()*0
+        x = self.body(x)
+        if self.fail == self.calls: raise RuntimeError("on purpose")
+        return self.head(x)
+
+def prepare(model):
+    "Gradients, mixed training flags, a hook of the user's."
+    nn.functional.cross_entropy(model(X), Y).backward()
+    model.body.a[3].eval(); model.body.a[1].eval(); model.calls = 0
+    model.head.register_forward_hook(lambda *a: None)
+    for p in model.body.a[0].parameters(): p.requires_grad_(False)
+
+@pytest.mark.parametrize("layers", ["output", "all", ["body.a", "body.a.0"]])
+@pytest.mark.parametrize("fail", [None, 1, 2, 3])
+def test_leaves_no_trace(layers, fail):
+    model = Noisy(); prepare(model); model.fail = fail
+    probe = LayerProbe(model, X, Y, layers=layers, batch_size=25)
+    before = state_of(model)
+    if fail: pytest.raises(RuntimeError, probe, ).match("on purpose")
+    else: probe()
+    assert state_of(model) == before
+
+def test_no_trace_when_a_hook_raises():
+    "A layer whose activations have no sample axis makes the probe's own hook raise."
+    model = nn.Sequential(nn.Linear(6, 4), nn.Flatten(0), nn.Unflatten(0, (90, 4)), nn.Linear(4, 3))
+    model = nn.Sequential(OrderedDict(a=nn.Linear(6, 4), b=nn.Flatten(0), c=nn.Unflatten(0, (-1, 4)), d=nn.Linear(4, 3)))
+    before = state_of(model)
+    with pytest.raises(ValueError, match="samples along the first axis"): LayerProbe(model, X, Y, layers=["b"])()
+    assert state_of(model) == before
+
+def test_training_is_the_same_with_a_probe():
+    "A run that measures between forward and backward ends with the same bits as one that does not."
+    def train(measure):
+        torch.manual_seed(3)
+        model = Noisy(); opt = torch.optim.SGD(model.parameters(), lr=.1, momentum=.9)
+        probe = LayerProbe(model, X, Y, layers="all")
+        for _ in range(5):
+            loss = nn.functional.cross_entropy(model(X), Y)
+            if measure: probe()
+            opt.zero_grad(); loss.backward(); opt.step()
+            if measure: probe()
+        return [v.clone() for v in [*model.parameters(), *model.buffers()]]
+    assert all(torch.equal(a, b) for a, b in zip(train(False), train(True)))
+
+def test_between_forward_and_backward_with_frozen_batch_norm():
+    "Running statistics saved for backward are not written to."
+    model = mlp(); model.a[1].eval()
+    loss = model(X).sum(); LayerProbe(model, X, Y)(); loss.backward()
+
+def test_concurrent_probes():
+    model = mlp(); probe = LayerProbe(model, X, Y, layers="all"); want = probe(); got = []
+    threads = [threading.Thread(target=lambda: got.append(probe())) for _ in range(8)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert got == [want]*8 and all(m.training for m in model.modules())
+
+# --- autocast and compile ----------------------------------------------------------------------------------------
+
+def test_inside_autocast_measures_the_same_and_keeps_gradients():
+    model = mlp(); probe = LayerProbe(model, X, Y, layers="all"); want = probe()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = state_of(model)
+        assert probe() == want and state_of(model) == before
+        loss = model(X).float().sum()   # a cast cached without gradient would leave the weight without one
+    loss.backward()
+    assert model.out.weight.grad is not None
+
+def test_autocast_on_request():
+    model = mlp(); plain, half = LayerProbe(model, X, Y), LayerProbe(model, X, Y, autocast=torch.bfloat16)
+    before = state_of(model); h = half()["output"]
+    assert state_of(model) == before and math.isfinite(h) and abs(h - plain()["output"]) < .3
+
+def test_compiled_models_are_measured_uncompiled():
+    graphs = []
+    def backend(gm, inputs): graphs.append(gm); return gm.forward
+    torch._dynamo.reset()
+    model = nn.Sequential(OrderedDict(a=nn.Sequential(nn.Linear(6, 8), nn.ReLU()), out=nn.Linear(8, 3))) # training leaves no statistics in it
+    want = LayerProbe(model, X, Y, layers="all")()
+    whole = torch.compile(model, backend=backend)
+    assert LayerProbe(whole, X, Y, layers="all")() == want and not graphs
+    whole(X); n = len(graphs); assert n
+    before = state_of(whole)
+    assert LayerProbe(whole, X, Y, layers="all")() == want
+    assert state_of(whole) == before
+    whole(X); assert len(graphs) == n, "the measurement made torch compile again"
+    model.compile(backend=backend)                       # in place
+    model(X); n = len(graphs)
+    assert LayerProbe(model, X, Y, layers="all")() == want
+    model(X); assert len(graphs) == n
+    part = nn.Sequential(OrderedDict(a=nn.Sequential(nn.Linear(6, 8), nn.ReLU()), out=nn.Linear(8, 3)))
+    part.load_state_dict(model.state_dict()); part.a = torch.compile(part.a, backend=backend) # only a block
+    assert LayerProbe(part, X, Y, layers=["a"])() == pytest.approx({"a": want["a"]})
+    assert list(LayerProbe(part, X, Y, layers="all")()) == ["a", "out"]
+    torch._dynamo.reset()
+
+def test_wrappers_and_names():
+    model = mlp()
+    assert unwrap(nn.DataParallel(model)) is model and clean_name("a._orig_mod.0") == "a.0"
+    assert LayerProbe(nn.DataParallel(model), X, Y, layers="all")() == LayerProbe(model, X, Y, layers="all")()
+
+# --- what is a layer ---------------------------------------------------------------------------------------------
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn, self.act = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(inplace=True)
+        self.inner, self.bn2, self.head = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+    def forward(self, x):
+        x = self.act(self.bn(self.stem(x)))
+        return self.head(self.act(self.bn2(self.inner(x)) + x))
+
+def grab(model, module, x, nth=1):
+    seen = []
+    h = module.register_forward_hook(lambda m, i, o: seen.append(o.detach().clone()))
+    model.eval()
+    with torch.no_grad(): model(x)
+    h.remove(); model.train()
+    return seen[nth-1]
+
+def test_residual_network_with_shared_inplace_relu():
+    "The stem is measured behind norm and ReLU (its first run); the inner layer behind its norm, before the sum."
+    model = Residual()
+    got = LayerProbe(model, X, Y, layers="all")()
+    assert list(got) == ["stem", "inner", "head"]
+    assert got["stem"] == mutual_information(grab(model, model.act, X), Y).item()
+    assert got["inner"] == mutual_information(grab(model, model.bn2, X), Y).item()
+    assert got["head"] == mutual_information(to_probabilities(grab(model, model.head, X)), Y).item()
+
+def test_flat_and_blocked_models_agree():
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3))
+    block = nn.Sequential(nn.Sequential(flat[0], flat[1]), flat[2], flat[3], nn.Sequential(flat[4], flat[5]), flat[6])
+    a, b = (LayerProbe(m, IMAGES, Y, layers="all")() for m in (flat, block))
+    assert list(a) == ["0", "4", "6"] and list(b) == ["0", "3", "4"] and list(a.values()) == list(b.values())
+
+def test_names():
+    model = Residual()
+    got = LayerProbe(model, X, Y, layers=["head", "stem", "act", "output"])()
+    everything = LayerProbe(model, X, Y, layers="all")()
+    assert got["stem"] == everything["stem"] and got["head"] == everything["head"]
+    assert got["act"] == mutual_information(grab(model, model.act, X, nth=2), Y).item() # the last run
+    assert LayerProbe(model, X, Y)() == {"output": everything["head"]}
+    nested = Noisy()
+    assert list(LayerProbe(nested, X, Y, layers=["body.a.0"])()) == ["body.a.0"]
+
+def test_forward_order_not_registration_order():
+    class Backwards(nn.Module):
+        def __init__(self): super().__init__(); self.last, self.first, self.unused = nn.Linear(4, 3), nn.Linear(6, 4), nn.Linear(2, 2)
+        def forward(self, x): return self.last(self.first(x).relu())
+    assert list(LayerProbe(Backwards(), X, Y, layers="all")()) == ["first", "last"]
+    with pytest.raises(ValueError, match="unused.*did not run"): LayerProbe(Backwards(), X, Y, layers=["unused"])()
+
+def test_the_papers_networks():
+    assert list(LayerProbe(mnist_cnn((1, 8, 8), width=1/8), IMAGES, Y, layers="all")()) == ["conv1", "conv2", "dense1", "output"]
+    net = cifar10_cnn(in_shape=(1, 32, 32), width=1/16)
+    got = LayerProbe(net, nn.functional.interpolate(IMAGES, (32, 32)), Y, layers="all")()
+    assert list(got) == [*(f"conv{i}" for i in range(1, 9)), "output"]
+    assert got["output"] == LayerProbe(net, nn.functional.interpolate(IMAGES, (32, 32)), Y)()["output"] # behind the average pool
+
+# --- kinds of networks -------------------------------------------------------------------------------------------
+
+def finite(result): assert result and all(math.isfinite(v) for v in result.values()); return result
+
+def test_recurrent():
+    class Rnn(nn.Module):
+        def __init__(self): super().__init__(); self.rnn, self.out = nn.LSTM(2, 5, batch_first=True), nn.Linear(5, 3)
+        def forward(self, x): return self.out(self.rnn(x)[0][:, -1])
+    assert list(finite(LayerProbe(Rnn(), X.reshape(90, 3, 2), Y, layers="all")())) == ["rnn", "out"]
+
+def test_attention():
+    enc = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2, enable_nested_tensor=False)
+    model = nn.Sequential(OrderedDict(embed=nn.Linear(2, 4), enc=enc, flat=nn.Flatten(), out=nn.Linear(12, 3)))
+    x = X.reshape(90, 3, 2)
+    got = finite(LayerProbe(model, x, Y, layers="all")())
+    assert "enc.layers.1.linear2" in got and "enc.layers.0.self_attn" in got and list(got)[-1] == "out"
+    assert got["out"] == pytest.approx(LayerProbe(model, x, Y)()["output"], abs=.05)
+
+def test_several_outputs():
+    class Two(nn.Module):
+        def __init__(self, kind): super().__init__(); self.kind, self.a, self.b = kind, nn.Linear(6, 3), nn.Linear(6, 2)
+        def forward(self, x): a, b = self.a(x), self.b(x); return {"dict": dict(first=a, second=b), "tuple": (a, b), "logits": dict(logits=a, h=b)}[self.kind]
+    model = Two("dict")
+    with pytest.raises(TypeError, match=r"\['first', 'second'\].*output="): LayerProbe(model, X, Y)()
+    a = LayerProbe(model, X, Y, output="first")()
+    model.kind = "tuple"; assert LayerProbe(model, X, Y)() == a and LayerProbe(model, X, Y, output=1)() != a
+    model.kind = "logits"; assert LayerProbe(model, X, Y)() == a
+
+def test_several_inputs():
+    class Sum(nn.Module):
+        def __init__(self): super().__init__(); self.out = nn.Linear(6, 3)
+        def forward(self, left, right): return self.out(left + right)
+    model = Sum(); want = LayerProbe(model, (X, X*0), Y)()
+    assert want == LayerProbe(model, {"right": X*0, "left": X}, Y)() == LayerProbe(model, (X.numpy(), X.numpy()*0), Y.numpy())()
+
+def test_shared_layer_is_measured_at_its_last_run():
+    class Twice(nn.Module):
+        def __init__(self): super().__init__(); self.mix, self.out = nn.Linear(6, 6), nn.Linear(6, 3)
+        def forward(self, x): return self.out(torch.tanh(self.mix(torch.tanh(self.mix(x)))))
+    model = Twice(); got = LayerProbe(model, X, Y, layers="all")()
+    assert got["mix"] == mutual_information(grab(model, model.mix, X, nth=2), Y).item()
+
+def test_frozen_empty_lazy_quantised_scripted_and_parameterless():
+    model = mlp(); want = LayerProbe(model, X, Y, layers="all")()
+    for p in model.parameters(): p.requires_grad_(False)
+    assert LayerProbe(model, X, Y, layers="all")() == want
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        empty = nn.Sequential(nn.Linear(6, 0), nn.Linear(0, 3))
+    with pytest.raises(ValueError, match="layer '0'"): LayerProbe(empty, X, Y, layers="all")()
+    lazy = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="lazy"): LayerProbe(lazy, X, Y)()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(mlp().eval(), {nn.Linear})
+        assert finite(LayerProbe(quantised, X, Y, layers=["a", "output"])())
+        scripted = torch.jit.script(mlp())
+        assert finite(LayerProbe(scripted, X, Y)()) and scripted.training
+        with pytest.raises(TypeError, match="scripted"): LayerProbe(scripted, X, Y, layers="all")()
+        traced = torch.jit.trace(mlp().eval(), X); finite(LayerProbe(traced, X, Y)())
+    assert finite(LayerProbe(nn.Flatten(), X, Y, transform=None)()) and finite(LayerProbe(nn.Linear(6, 3), X, Y, layers="all")())
+
+def test_half_and_double_models():
+    for dtype in (torch.bfloat16, torch.float64):
+        finite(LayerProbe(mlp().to(dtype), X.to(dtype), Y, layers="all")())
+
+def test_dead_exploding_and_nan_activations():
+    model = mlp(); model.a[0].weight.data.zero_(); model.a[0].bias.data.fill_(-1)
+    got = LayerProbe(model, X, Y, layers="all")()          # all samples alike: nothing is known
+    assert abs(got["a"]) < .1 and abs(got["out"]) < .1
+    model.a[0].bias.data.fill_(math.nan); assert all(math.isnan(v) for v in LayerProbe(model, X, Y, layers="all")().values())
+    model.a[0].bias.data.fill_(math.inf); assert all(math.isnan(v) for v in LayerProbe(model, X, Y, layers="all")().values())
+    big = nn.Linear(6, 3); big.weight.data.mul_(1e30); finite(LayerProbe(big, X, Y)())
+
+def test_one_class():
+    got = LayerProbe(mlp(), X, torch.zeros(90, dtype=torch.long)); assert abs(got()["output"]) < 1e-9 and got.reference() == pytest.approx(0, abs=1e-9)
+
+# --- samples, positions, transforms ------------------------------------------------------------------------------
+
+def test_subset_is_fixed_by_the_seed():
+    model = mlp().eval(); p = lambda **kw: LayerProbe(model, X, Y, samples=40, **kw)
+    assert p()() == p()() != p(seed=1)()
+    a = p(); assert a() == a() and len(a.inputs) == 40
+    r = p(redraw=True); first, second = r(), r()
+    assert first != second and r(draw=0) == first and r(draw=1) == second
+
+def test_batch_size_and_memory_do_not_change_the_result():
+    model = mlp()
+    want = LayerProbe(model, X, Y, layers="all", batch_size=90)()
+    for kw in (dict(batch_size=1), dict(batch_size=7), dict(memory=1), dict(memory=1, batch_size=64), dict(batch_size=1000)):
+        assert LayerProbe(model, X, Y, layers="all", **kw)() == pytest.approx(want, abs=1e-6)
+
+def test_layers_that_do_not_fit_together_come_one_after_another():
+    model, runs = mlp(), []
+    model.register_forward_hook(lambda m, i, o: runs.append(len(o)))
+    probe = LayerProbe(model, X, Y, layers="all", memory=90*8*4, batch_size=90); probe(); runs.clear(); probe()
+    assert runs == [90] # the output needs no memory of its own beside the first
+    probe = LayerProbe(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)), X, Y, layers="all", memory=1, batch_size=90)
+    assert len(in_passes(dict(a=2, b=2, c=0), 1)) == 2 and len(probe()) == 3
+
+def test_sequences_and_segmentation():
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 3, (60, 7)); labels = tokens.clone(); labels[:, -2:] = -100; labels[0] = -100
+    emb = nn.Embedding(3, 4)
+    last = nn.Sequential(OrderedDict(e=emb, out=nn.Linear(4, 3)))
+    p = LayerProbe(last, tokens, labels, layers="all", samples=100)
+    got = finite(p()); assert got["out"] == pytest.approx(p.reference(), abs=.1)
+    rows, place, pos = p._draw(0)
+    assert len(place) == 100 and (p._labels_of((rows, place, pos)) >= 0).all() and len(set(zip(place.tolist(), pos.tolist()))) == 100
+    class First(nn.Module): # (n, classes, positions), as cross entropy wants it
+        def __init__(self): super().__init__(); self.m = last
+        def forward(self, x): return self.m(x).movedim(-1, 1)
+    assert LayerProbe(First(), tokens, labels, samples=100)()["output"] == pytest.approx(got["out"])
+    seg = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)); x = torch.rand(20, 1, 8, 8)
+    q = LayerProbe(seg, x, (x[:, 0] > .5).long(), layers="all", samples=200)
+    assert finite(q()) and q.reference() == pytest.approx(1, abs=.1)
+    square = nn.Sequential(nn.Embedding(3, 7)); y = tokens
+    with pytest.raises(ValueError, match="channel_dim"): LayerProbe(square, tokens, y)()
+    assert finite(LayerProbe(square, tokens, y, channel_dim=-1)()) != LayerProbe(square, tokens, y, channel_dim=1)()
+
+def test_transforms():
+    model = nn.Linear(6, 3)
+    logits = model(X).detach()
+    auto, none = LayerProbe(model, X, Y)()["output"], LayerProbe(model, X, Y, transform=None)()["output"]
+    assert auto == mutual_information(logits.double().softmax(1), Y).item() and none == mutual_information(logits, Y).item()
+    assert LayerProbe(nn.Sequential(model, nn.Softmax(1)), X, Y)()["output"] == pytest.approx(auto, abs=.02)
+    assert LayerProbe(model, X, Y, transform=lambda z: z*0)()["output"] == pytest.approx(0, abs=.1)
+    binary = nn.Linear(6, 1); assert finite(LayerProbe(binary, X, (Y > 0).long())())
+    target = X[:, :2]*2; assert LayerProbe(nn.Identity(), X[:, :2], target)()["output"] == mutual_information(X[:, :2], target).item()
+
+def test_other_estimators():
+    seen = []
+    LayerProbe(mlp(), X, Y, layers="all", k=5, estimator=lambda x, y, k: seen.append((tuple(x.shape), k)) or 1.)()
+    assert seen == [((90, 8), 5), ((90, 3), 5)]
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("args, kw, error, match", [
+    ((mlp, X, Y), {}, TypeError, "nn.Module"), ((mlp(), X, Y[:5]), {}, ValueError, "must match"), ((mlp(), X, Y.tolist()), {}, TypeError, "tensor or array"),
+    ((mlp(), X[:3], Y[:3]), {}, ValueError, "too few"), ((mlp(), X, torch.tensor(1)), {}, ValueError, "no samples"), ((mlp(), "abc", Y), {}, ValueError, "must match"),
+    ((mlp(), X, Y), dict(layers="b"), ValueError, "no module is called 'b'"), ((mlp(), X, Y), dict(layers=[]), ValueError, "empty"),
+    ((mlp(), X, Y), dict(samples=1), ValueError, "samples"), ((mlp(), X, Y), dict(batch_size=0), ValueError, "batch_size"), ((mlp(), X, Y), dict(transform="sigmoid"), ValueError, "transform")])
+def test_refusals(args, kw, error, match):
+    with pytest.raises(error, match=match): LayerProbe(*args, **kw)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu():
+    model = Noisy().cuda(); probe = LayerProbe(model, X, Y, layers="all"); before = state_of(model)
+    got = finite(probe()); assert state_of(model) == before
+    assert got == pytest.approx(LayerProbe(model.cpu(), X, Y, layers="all")(), abs=.05)
