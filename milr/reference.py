@@ -6,8 +6,9 @@
 __all__ = ['label_entropy', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
 # %% ../nbs/01_reference.ipynb #c002
-import math, numbers
+import hashlib, json, math, numbers, sys
 from dataclasses import dataclass
+from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -134,7 +135,27 @@ def _check_sizes(
     if isinstance(repeats, bool) or not isinstance(repeats, numbers.Integral) or repeats<1: raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
     return sizes
 
-# %% ../nbs/01_reference.ipynb #c043
+# %% ../nbs/01_reference.ipynb #c044
+def _digest(
+    x:Tensor,  # samples
+    y:Tensor,  # labels
+    estimator, # a function
+    options,   # seed and keyword arguments
+)->str:        # 16 hex digits
+    "What an estimate depends on, as a name."
+    source = Path(sys.modules[estimator.__module__].__file__).read_bytes() if hasattr(sys.modules[estimator.__module__], '__file__') else b''
+    h = hashlib.sha256(repr((estimator.__module__, estimator.__qualname__, options, x.shape, x.dtype)).encode() + source)
+    for v in x, y: h.update(v.cpu().contiguous().view(torch.uint8).numpy())
+    return h.hexdigest()[:16]
+
+def _kept(
+    path:Path|None, # the file, or None
+)->dict:            # {(size, repeat): estimate}
+    "Estimates in the file; a line cut short by an interruption is passed over."
+    lines = path.read_text().splitlines() if path and path.exists() else []
+    return {(size, r): mi for size, r, mi in (json.loads(line) for line in lines if line.endswith(']'))}
+
+# %% ../nbs/01_reference.ipynb #c045
 def mi_by_sample_size(
     x,            # samples, shape (n, ...), torch or NumPy: inputs or a layer
     y,            # labels, shape (n,), or a continuous Y
@@ -143,14 +164,26 @@ def mi_by_sample_size(
     *,
     seed=0,       # of the subsets
     estimator=mutual_information, # (x, y, **kwargs) -> MI; `paper_mi` for the paper's
+    cache=None,   # a folder that keeps the estimates, so that an interrupted curve goes on; None keeps nothing
     progress=True,# a progress bar once the run takes longer than two seconds
     **kwargs,     # for the estimator: k, metric, base, …
 )->SampleSizeCurve:
     "MI of random subsets against their size (Figure 1)."
     x, y = _tensor(x, 'x'), _tensor(y, 'y')
     if len(x)!=len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
-    sizes, values = _check_sizes(sizes, len(x), repeats), []
-    for size, r in tqdm([(s, r) for s in sizes for r in range(repeats)], delay=2, mininterval=1, disable=not progress, leave=False):
+    sizes = _check_sizes(sizes, len(x), repeats)
+    path = Path(cache).expanduser()/f"{_digest(x, y, estimator, (seed, sorted(kwargs.items())))}.jsonl" if cache else None
+    found = _kept(path)
+    for size, r in tqdm([p for s in sizes for r in range(repeats) if (p := (s, r)) not in found], delay=2, mininterval=1, disable=not progress, leave=False):
         i = _subset(len(x), size, r, seed)
-        values.append(float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs)))
-    return SampleSizeCurve(torch.tensor(sizes), torch.tensor(values, dtype=torch.float64).reshape(len(sizes), repeats))
+        found[size, r] = float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs))
+        if path: _keep(path, size, r, found[size, r])
+    return SampleSizeCurve(torch.tensor(sizes), torch.tensor([[found[s, r] for r in range(repeats)] for s in sizes], dtype=torch.float64))
+
+def _keep(
+    path:Path, # the file
+    *line,     # size, repeat, estimate
+):
+    "Add a line to the file."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a') as f: f.write('\n' + json.dumps(line))
