@@ -5,7 +5,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test env export clean
+.PHONY: figures test env export readme clean
 
 figures: env
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -25,6 +25,11 @@ env: .venv/ready
 export: env
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+
+# README.md is nbs/index.ipynb in Markdown, its links as seen from here.
+README ?= README.md
+readme:
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb | sed -e 's#](\.\./#](#g' -e 's#](\([0-9a-z_/]*\.ipynb\)#](nbs/\1#g' > $(README)
 
 clean:
 	rm -rf .venv build dist *.egg-info

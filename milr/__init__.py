@@ -5,3 +5,4 @@ from .reference import label_entropy, mi_by_sample_size, reference_mi
 from .policy import ChangePolicy, SequentialPolicy, ValueChangePolicy, ValuePolicy
 from .probe import LayerProbe
 from .scheduler import MutualInformationLR
+from .layerwise import layer_groups

@@ -9,14 +9,18 @@ __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Setting
 
 # %% ../nbs/09_experiments.ipynb #c002
 import ast, hashlib, io, json, os, platform, time, warnings
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, asdict, replace, fields
 from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 import torch
 from filelock import FileLock
 from tqdm import tqdm
 from .data import load_dataset, subset_index, whole_file
-
+from .layerwise import layer_groups
 from .mi import mutual_information
 from .models import build_model
 from .policy import ChangePolicy, ValueChangePolicy, ValuePolicy, SequentialPolicy
@@ -53,6 +57,7 @@ class Settings:
     metric: str = "euclidean"    # distance between activations
     tiles: int = 0               # copies of the samples in IXY; 0: k + 1
     device: str = "cpu"          # where the run takes place
+    threads: int = 1             # of the CPU; it decides the order of sums, so it is a setting, not the machine's choice
     continues: "Settings|None" = None # the run to start from
 
     def __post_init__(self): _check_settings(self)
@@ -62,6 +67,7 @@ def _check_settings(s):
     "Refuse settings that could not run."
     if s.method not in METHODS: raise ValueError(f"unknown method {s.method!r}; choose one of {', '.join(METHODS)}")
     if s.epochs < 1 or s.batch_size < 1: raise ValueError(f"epochs and batch_size must be at least 1, got {s.epochs} and {s.batch_size}")
+    if s.threads < 1: raise ValueError(f"threads must be at least 1, got {s.threads}")
     if s.method == "given" and len(s.lrs) < s.epochs: raise ValueError(f"method 'given' needs a LR for each of {s.epochs} epochs, got {len(s.lrs)}")
     if s.continues and s.continues.epochs >= s.epochs: raise ValueError(f"epochs={s.epochs} must exceed the {s.continues.epochs} of the run it continues")
     try: device = torch.device(s.device)
@@ -93,7 +99,7 @@ POLICIES = { # the policy, as a function of the settings
 METHODS = (*PLANS, *POLICIES)
 
 # %% ../nbs/09_experiments.ipynb #c013
-RESULT_MODULES = ("mi", "reference", "policy", "probe", "scheduler", "data", "models", "training", "experiments")
+RESULT_MODULES = ("mi", "reference", "policy", "probe", "scheduler", "layerwise", "data", "models", "training", "experiments")
 
 def _without_docs(tree:ast.AST)->str:
     "The syntax tree as text, without docstrings."
@@ -213,10 +219,17 @@ def device_name(
     device:str, # as torch names it
 )->str: # in words
     "The device's make."
-    if torch.device(device).type == "cuda": return torch.cuda.get_device_name(device)
-    return f"{device} ({torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else f"{device}, {platform.machine()}"
 
 # %% ../nbs/09_experiments.ipynb #c027
+@contextmanager
+def _threads(n):
+    "torch with `n` CPU threads for a while."
+    before = torch.get_num_threads(); torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+# %% ../nbs/09_experiments.ipynb #c029
 def run(
     s:Settings, # what to train, and how
     root:Path|None=None, # folder of all runs; None: `runs_root()`
@@ -225,12 +238,12 @@ def run(
 )->Run:
     "The result of `s`: from the store, from its last checkpoint, or from the start."
     folder = Path(root or runs_root())/run_hash(s); folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder/"lock"):
+    with FileLock(folder/"lock"), _threads(s.threads):
         if result := load_checked(folder/"result.pt"): return Run(s, result["rows"], result["info"])
         with whole_file(folder/"settings.json", "w") as f: json.dump(asdict(s), f, indent=1)
         return _run(s, folder, root, on_row, save_every)
 
-# %% ../nbs/09_experiments.ipynb #c028
+# %% ../nbs/09_experiments.ipynb #c030
 def _start(s, parts, folder, root, on_row):
     "Rows already done: from this run's checkpoint, or from the run it continues."
     state = load_checked(folder/"state.pt")
@@ -252,7 +265,7 @@ def _run(s, folder, root, on_row, save_every):
     save_checked(dict(rows=rows, info=result.info), folder/"result.pt")
     return result
 
-# %% ../nbs/09_experiments.ipynb #c030
+# %% ../nbs/09_experiments.ipynb #c032
 def progress(
     total:int, # how many steps
     desc:str="", # what they are
@@ -261,19 +274,48 @@ def progress(
     file = os.environ.get("MILR_PROGRESS")
     return tqdm(total=total, desc=desc, mininterval=1, file=open(file, "w", encoding="utf-8") if file else None, dynamic_ncols=not file, leave=not file)
 
+# %% ../nbs/09_experiments.ipynb #c034
+def _set_queue(q):
+    "Remember where a worker reports its rows."
+    _set_queue.q = q
+
+def _work(s, root): run(s, root, lambda s, row: _set_queue.q.put((s, row)))
+
+def _in_processes(todo, root, jobs, on_row):
+    "Compute `todo` in `jobs` processes; the first error ends it."
+    ctx = get_context("spawn"); q = ctx.Queue()
+    with ProcessPoolExecutor(jobs, ctx, _set_queue, (q,)) as pool:
+        futures = [pool.submit(_work, s, root) for s in todo]
+        try:
+            while not all(f.done() for f in futures) or not q.empty():
+                try: on_row(*q.get(timeout=.2))
+                except Empty: pass
+                for f in futures: f.done() and f.result()
+        except BaseException: pool.shutdown(cancel_futures=True); raise
+
+# %% ../nbs/09_experiments.ipynb #c035
+def _is_stored(s, root): return (Path(root or runs_root())/run_hash(s)/"result.pt").exists()
+
+def _cores()->int:
+    "CPU cores this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
 def run_all(
     many:list, # of `Settings`
     root:Path|None=None, # folder of all runs; None: `runs_root()`
+    jobs:int|None=None, # runs at once; None: on a CPU as many as cores, else 1
 )->list: # of `Run`, in the same order
-    "Run them one after the other, with a progress bar."
-    with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in many), "epochs") as bar:
+    "Run them all, with a progress bar; what is stored already is not computed again."
+    todo = [s for s in many if not _is_stored(s, root)]
+    jobs = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
+    for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
+    with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo), "epochs") as bar:
         def on_row(s, row):
             bar.set_postfix_str(f"{s.method} seed {s.seed}, accuracy {row['accuracy']:.4f}, LR {next(reversed(row['lr'].values())):.4f}", refresh=False); bar.update()
-        out = []
-        for s in many: out.append(run(s, root, on_row)); bar.n = sum(len(r.rows) for r in out); bar.refresh()
-    return out
+        if jobs > 1: _in_processes(todo, root, jobs, on_row)
+        return [run(s, root, on_row) for s in many]
 
-# %% ../nbs/09_experiments.ipynb #c036
+# %% ../nbs/09_experiments.ipynb #c041
 PRESETS = {"fig3": {
     "smoke": dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1),
     "quick": dict(n_train=10_000, width=.25, epochs=15, batch_size=50, seeds=1),
@@ -297,15 +339,16 @@ def best_device(
     "The device to run on."
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/09_experiments.ipynb #c037
+# %% ../nbs/09_experiments.ipynb #c042
 def run_grid(
     methods, # keys of `METHODS`, or {row name: {field: value}} for rows that differ in more than the method
     seeds:list, # a run for each method and seed
     root:Path|None=None, # folder of all runs; None: `runs_root()`
+    jobs:int|None=None, # as for `run_all`
     **kw, # other fields of `Settings`, the same for all
 )->dict: # {method or row name: [runs, one a seed]}
     "A run for each method and each seed."
     rows = methods if isinstance(methods, dict) else {m: dict(method=m) for m in methods}
     grid = {name: [Settings(**(kw | row | dict(seed=s))) for s in seeds] for name, row in rows.items()}
-    done = iter(run_all([s for many in grid.values() for s in many], root))
+    done = iter(run_all([s for many in grid.values() for s in many], root, jobs))
     return {name: [next(done) for _ in many] for name, many in grid.items()}

@@ -45,13 +45,20 @@ def plot_methods(
     with plt.rc_context(STYLE):
         fig, axs = plt.subplots(len(groups), 4, figsize=(10.5, 1.95*len(groups) + .5), sharex="col", sharey="col", squeeze=False, layout="constrained")
         for row, (name, runs) in zip(axs, groups.items()): _plot_row(row, name, runs)
-        if floor is not None: axs[0,1].set_ylim(bottom=floor); axs[0,3].set_ylim(bottom=floor)
+        if floor is not None: _zoom(axs, floor)
         for ax, t in zip(axs[0], ("Learning rate", "Test accuracy (%)", "IHYLL (bits)", "Accuracy (%) against IHYLL")): ax.set_title(t)
         for ax, t in zip(axs[-1], ("epoch", "epoch", "epoch", "IHYLL (bits)")): ax.set_xlabel(t)
         fig.suptitle(title, fontsize=11)
     return fig
 
-# %% ../nbs/10_plots.ipynb #c011
+# %% ../nbs/10_plots.ipynb #c012
+def _zoom(axs, floor):
+    "Show accuracies from `floor` on."
+    above = [m for ax in axs[:,3] for line in ax.lines for m, a in zip(*line.get_data()) if a >= floor]
+    for i in (1, 3): axs[0,i].set_ylim(floor, 100)
+    axs[0,3].set_xlim(min(above) - .02, max(above) + .02)
+
+# %% ../nbs/10_plots.ipynb #c013
 def _plot_row(axs, name, runs):
     "One method's four panels."
     c = COLOURS[runs[0].settings.method]
@@ -59,11 +66,13 @@ def _plot_row(axs, name, runs):
     mean_band(axs[0], [r.series("lr") for r in runs], color=c)
     mean_band(axs[1], acc, color=c)
     mean_band(axs[2], mi, color=c)
-    axs[2].axhline(statistics.mean(r.info["IXY"] for r in runs), ls="--", lw=1, color="#555555")
+    IXY = statistics.mean(r.info["IXY"] for r in runs); axs[2].axhline(IXY, ls="--", lw=1, color="#555555")
+    axs[2].text(0, IXY, "IXY", va="bottom", fontsize=8, color="#555555")
+    axs[1].text(.98, .04, f"end {spread([a[-1] for a in acc])} %", transform=axs[1].transAxes, ha="right", fontsize=8)
     for a, m in zip(acc, mi): axs[3].plot(m, a, ".-", ms=4, lw=.6, color=c, alpha=.8)
     axs[0].set_ylabel(name, color=c, fontweight="bold")
 
-# %% ../nbs/10_plots.ipynb #c013
+# %% ../nbs/10_plots.ipynb #c015
 def first_at(
     values:list, # one an epoch
     threshold:float, # in the same unit
@@ -79,7 +88,7 @@ def spread(
     m = f"{statistics.mean(values):.{digits}f}"
     return m if len(values) == 1 else f"{m} ± {statistics.stdev(values):.{digits}f}"
 
-# %% ../nbs/10_plots.ipynb #c015
+# %% ../nbs/10_plots.ipynb #c017
 def caption_rows(
     groups:dict, # {row name: [runs, one a seed]}
     threshold:float, # an accuracy in percent, to be reached
@@ -104,7 +113,7 @@ def markdown_table(
     head = list(rows[0])
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|"*len(head)] + ["| " + " | ".join(str(r[k]) for k in head) + " |" for r in rows])
 
-# %% ../nbs/10_plots.ipynb #c019
+# %% ../nbs/10_plots.ipynb #c021
 def project_root()->Path: # the folder with settings.ini and nbs/, else the current one
     "The root of the project that the current folder belongs to."
     here = Path.cwd().resolve()
@@ -118,7 +127,7 @@ def figures_folder(
     base = Path(out).expanduser() if out else project_root()/"figures"
     return base/"smoke" if preset == "smoke" and not out else base
 
-# %% ../nbs/10_plots.ipynb #c021
+# %% ../nbs/10_plots.ipynb #c023
 def run_rows(
     groups:dict, # {row name: [runs]}
 )->list: # a flat dict a run and epoch
@@ -139,14 +148,14 @@ def write_csv(
     head = list(dict.fromkeys(k for r in rows for k in r))
     with whole_file(path, "w") as f: w = csv.DictWriter(f, head, lineterminator="\n"); w.writeheader(); w.writerows(rows)
 
-# %% ../nbs/10_plots.ipynb #c023
+# %% ../nbs/10_plots.ipynb #c025
 def provenance(
     **facts, # what the figure adds: preset, seeds, data source …
 )->dict:
     "Code version, library versions, time, and the figure's own facts."
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=project_root())
     return dict(git_commit=git.stdout.strip() or None, python=platform.python_version(), torch=str(torch.__version__), numpy=np.__version__,
-        matplotlib=matplotlib.__version__, machine=f"{platform.machine()}, {torch.get_num_threads()} threads", written=time.strftime("%Y-%m-%d"), **facts)
+        matplotlib=matplotlib.__version__, machine=platform.machine(), written=time.strftime("%Y-%m-%d"), **facts)
 
 def save_figure(
     fig:plt.Figure, # the picture

@@ -227,13 +227,15 @@ def plot_history(
     for layer in dict.fromkeys(n for r in history for n in r["mi"]):
         left.plot([r["epoch"] for r in history], [r["mi"].get(layer, math.nan) for r in history], label=layer)
     if reference is not None: left.axhline(reference, color="0.6", ls=":", label="IXY")
+    seen = set()
     for i, name in enumerate(names):
         t = [r["epoch"] + 1 for r in history if i < len(r["next_lr"])]
         lr, branch = ([r[key][i] for r in history if i < len(r[key])] for key in ("next_lr", "branch"))
         right.plot(t, lr, lw=.8, label=name)
         for b in dict.fromkeys(branch):
             mark, color = _MARKS.get(b, _MARKS["custom"])
-            right.plot([x for x, c in zip(t, branch) if c == b], [y for y, c in zip(lr, branch) if c == b], mark, ms=3, color=color, label=b if i == 0 else None)
+            right.plot([x for x, c in zip(t, branch) if c == b], [y for y, c in zip(lr, branch) if c == b], mark, ms=3, color=color, label=None if b in seen else b)
+            seen.add(b)
     left.set(xlabel="epoch", ylabel="I(H;Y) (bits)"); right.set(xlabel="epoch", ylabel="LR")
     for ax in (left, right): ax.legend(fontsize=7, frameon=False)
     return left, right

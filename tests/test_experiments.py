@@ -2,7 +2,7 @@
 import csv, json, os, random, signal, subprocess, sys, time
 from dataclasses import asdict, replace
 import pytest
-from milr.experiments import Settings, run, run_hash
+from milr.experiments import Settings, preset_settings, run, run_all, run_hash
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
 SCRIPT = "import sys; from tests.test_experiments import *; run(SMALL, sys.argv[1], save_every=0)"
@@ -54,13 +54,29 @@ def test_same_seed_same_csv(tmp_path, root):
         with open(tmp_path/str(i)/"fig3_mnist.csv") as f: tables.append([{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(f)])
     assert tables[0] == tables[1] and len(tables[0]) == 12
 
-@pytest.mark.parametrize("arguments, says", [(["--preset", "smoke", "--dataset", "minst"], "unknown dataset 'minst'"), (["--preset", "smoke", "--device", "tpu9"], "unknown device 'tpu9'"),
-    (["--preset", "smoke", "--seeds", "0"], "seeds must be"), (["--preset", "smoke", "-p", "epochs", "-1"], "epochs and batch_size must be")])
-def test_bad_parameters_leave_no_file(tmp_path, root, arguments, says):
-    r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", *arguments, "--out", tmp_path/"out"], cwd=root, capture_output=True, text=True)
-    assert r.returncode == 1 and says in r.stderr and "Traceback" not in r.stderr
+def test_bad_parameters_leave_no_file(tmp_path, root):
+    r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "smoke", "--dataset", "minst", "--out", tmp_path/"out"], cwd=root, capture_output=True, text=True)
+    assert r.returncode == 1 and "unknown dataset 'minst'" in r.stderr and "Traceback" not in r.stderr
     assert list((tmp_path/"out").iterdir()) == []
+
+@pytest.mark.parametrize("bad, says", [(dict(device="tpu9"), "unknown device 'tpu9'"), (dict(epochs=-1), "epochs and batch_size"), (dict(method="magic"), "unknown method"),
+    (dict(method="given", epochs=2), "a LR for each of 2 epochs")])
+def test_bad_settings(bad, says):
+    with pytest.raises(ValueError, match=says): Settings(**bad)
+
+@pytest.mark.parametrize("seeds", [0, -1, 1.5, True, "two"])
+def test_bad_seeds(seeds):
+    with pytest.raises(ValueError, match="seeds must be"): preset_settings("fig3", "smoke", seeds=seeds)
 
 def test_unknown_preset(root):
     r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "fast"], cwd=root, capture_output=True, text=True)
     assert r.returncode == 2 and "invalid choice: 'fast'" in r.stderr
+
+def test_parallel_runs_equal_serial_ones(tmp_path):
+    "Two worker processes give what one process gives, also for runs that continue the same run."
+    first = replace(SMALL, epochs=2); many = [first, replace(first, seed=1), *(replace(SMALL, epochs=3, batch_size=b, continues=first) for b in (10, 30))]
+    a, b = run_all(many, tmp_path/"a", jobs=2), run_all(many, tmp_path/"b", jobs=1)
+    assert [strip(r.rows) for r in a] == [strip(r.rows) for r in b]
+
+def test_an_error_in_a_worker_ends_the_call(tmp_path):
+    with pytest.raises(ValueError, match="at least 6×6|cannot draw"): run_all([replace(SMALL, n_train=10**6, seed=i) for i in range(3)], tmp_path, jobs=2)

@@ -31,6 +31,14 @@ def test_no_notebook_exports_a_file_that_is_missing(copy):
 def test_notebooks_are_clean(copy):
     assert differing(copy, "nbs", "*.ipynb") == [], "run `make export` and commit what it writes"
 
+def test_readme_is_the_index(tmp_path):
+    subprocess.run(["make", "readme", f"README={tmp_path/'README.md'}", f"BIN={BIN}"], cwd=ROOT, check=True)
+    assert (tmp_path/"README.md").read_text() == (ROOT/"README.md").read_text(), "run `make readme` and commit what it writes"
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT/"README.md").read_text())
+    assert links and [l for l in links if not (ROOT/l).exists()] == []
+
 def test_notebooks_are_small_enough_to_read():
     assert [p.name for p in ROOT.glob("**/*.ipynb") if ".venv" not in p.parts and p.stat().st_size > 300_000] == []
 
