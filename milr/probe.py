@@ -354,9 +354,10 @@ class LayerProbe:
         "Keep the subset, or all of it if each call is to draw its own."
         self.positions = tuple(labels.shape[1:]) if not labels.is_floating_point() else ()
         self.inputs, self.labels = inputs, labels
-        if not self.redraw:
-            rows = self._draw(0)[0]
-            if len(rows) < len(labels): self.inputs, self.labels = _map(lambda t: t[rows.to(t.device)], inputs), labels[rows]
+        flat, rows = self._flat_labels(), self._draw(0)[0]
+        y = flat if self.redraw else flat[rows]
+        if self.classes and len(y[y != self.ignore_index].unique()) < 2: raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; pass samples of several (is the data sorted by class?)")
+        if not self.redraw and len(rows) < len(labels): self.inputs, self.labels = _map(lambda t: t[rows.to(t.device)], inputs), labels[rows]
 
     def _flat_labels(self): return self.labels.reshape(len(self.labels), -1) if self.classes else self.labels.new_zeros(len(self.labels), 1)
 
@@ -423,6 +424,7 @@ class LayerProbe:
     def _estimate(self, acts, names, pairs):
         "MI of each layer's activations and the labels; one transfer from the device."
         y = self._labels_of(pairs)
+        if self.classes and (y == y[:1]).all(): return dict.fromkeys(names, 0.)     # an unlucky draw: nothing to know
         found = [self._mi(n, acts.pop(n), y) for n in names]
         return dict(zip(names, torch.stack([f.cpu() for f in found]).tolist()))
 
@@ -438,13 +440,13 @@ class LayerProbe:
         return to_probabilities(a) if self.classes else a
 
     def reference(self,
-        tiles:int|None=None, # as in `reference_mi`: more than k by default
-    )->float: # IXY in bits
-        "What the inputs of the subset hold about its labels, computed once."
+        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels
+    )->float: # IXY in bits; for continuous targets the untiled estimate
+        "What the inputs hold about the labels, computed once."
         if self._ixy is None:
-            pairs = self._draw(0); y = self._labels_of(pairs)
-            if not self.classes: tiles = 1
-            if isinstance(self.inputs, Tensor) and not self.positions: ixy = reference_mi(self.inputs[pairs[0].to(self.inputs.device)], y, tiles=tiles, k=self.k)
-            else: ixy = label_entropy(y)
+            pairs, flat = self._draw(0), self._flat_labels()
+            if self.redraw and self.classes and tiles is None: ixy = label_entropy(flat[flat != self.ignore_index])  # of all labels, not of one draw
+            elif not isinstance(self.inputs, Tensor) or self.positions: ixy = label_entropy(self._labels_of(pairs))
+            else: ixy = reference_mi(self.inputs[pairs[0].to(self.inputs.device)], self._labels_of(pairs), tiles=tiles if self.classes else 1, k=self.k)
             self._ixy = float(ixy)
         return self._ixy

@@ -237,5 +237,6 @@ def plot_history(
             right.plot([x for x, c in zip(t, branch) if c == b], [y for y, c in zip(lr, branch) if c == b], mark, ms=3, color=color, label=None if b in seen else b)
             seen.add(b)
     left.set(xlabel="epoch", ylabel="I(H;Y) (bits)"); right.set(xlabel="epoch", ylabel="LR")
-    for ax in (left, right): ax.legend(fontsize=7, frameon=False)
+    for ax in (left, right):
+        if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7, frameon=False)
     return left, right

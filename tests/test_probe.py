@@ -274,7 +274,12 @@ def test_dead_exploding_and_nan_activations():
     big = nn.Linear(6, 3); big.weight.data.mul_(1e30); finite(LayerProbe(big, X, Y)())
 
 def test_one_class():
-    got = LayerProbe(mlp(), X, torch.zeros(90, dtype=torch.long)); assert abs(got()["output"]) < 1e-9 and got.reference() == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="fewer than two classes"): LayerProbe(mlp(), X, Y*0)
+    with pytest.raises(ValueError, match="fewer than two classes"): LayerProbe(nn.Embedding(3, 3), Y[:, None].repeat(1, 4), torch.full((90, 4), -100))
+    sorted_labels = torch.cat([torch.zeros(80), torch.ones(10)]).long()
+    p = LayerProbe(mlp(), X, sorted_labels, samples=4, redraw=True, seed=next(s for s in range(99) if sorted_labels[torch.randperm(90, generator=torch.Generator().manual_seed(s))[:4]].any()))
+    drawn = [p() for _ in range(12)]
+    assert {"output": 0.} in drawn and all(math.isfinite(d["output"]) for d in drawn)
 
 # --- samples, positions, transforms ------------------------------------------------------------------------------
 
