@@ -39,7 +39,9 @@ def clean_name(name:str, # dotted, from `named_modules`
 def is_sharded(model:nn.Module # any
               )->bool: # its forward needs every process
     "Are this model's parameters spread over processes?"
-    return any(hasattr(p, "full_tensor") for p in model.parameters()) or any("FullyShardedDataParallel" == type(m).__name__ for m in model.modules())
+    return any(hasattr(p, "full_tensor") for p in model.parameters()) or any(_is_fsdp1(m) for m in model.modules())
+
+def _is_fsdp1(m): return type(m).__name__ == "FullyShardedDataParallel"
 
 # %% ../nbs/03_probe.ipynb #c015
 @contextmanager
@@ -173,10 +175,12 @@ def named_layers(
 )->dict[str,nn.Module]: # name: module, in the order they were registered
     "The layers of a model, by rules 1 and 2."
     def walk(m, name):
-        if name and (is_weighted(m) or _weights(m) == 1 and _runs(m)): yield clean_name(name), m
+        if clean_name(name) and (is_weighted(m) or _weights(m) == 1 and _runs(m)): yield clean_name(name), m
         else:
             for n, c in m.named_children(): yield from walk(c, f"{name}.{n}" if name else n)
     model, seen = unwrap(model), set()
+    if any(_is_fsdp1(m) and not m._use_orig_params for m in model.modules()):
+        raise ValueError("FullyShardedDataParallel hides whose parameters it holds; wrap with use_orig_params=True, use fully_shard, or measure layers='output'")
     layers = {n: m for n, m in walk(model, "") if not (m in seen or seen.add(m))}
     return layers or {"output": model}
 
