@@ -29,7 +29,9 @@ export: env
 # README.md is nbs/index.ipynb in Markdown, its links as seen from here.
 README ?= README.md
 readme:
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb | sed -e 's#](\.\./#](#g' -e 's#](\([0-9a-z_/]*\.ipynb\)#](nbs/\1#g' > $(README)
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
+	| sed -e 's#](\([0-9a-z_/]*\.ipynb\)#](nbs/\1#g' -e 's#](\.\./#](#g' \
+	| awk '/^```/ {if (!inside && $$0 == "```") $$0 = "```python"; inside = !inside} 1' > $(README)
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Settings', 'code_hash', 'run_hash', 'save_checked',
            'load_checked', 'runs_root', 'Run', 'device_name', 'run', 'progress', 'run_all', 'preset_settings',
-           'best_device', 'run_grid']
+           'best_device', 'run_grid', 'run_batch_change']
 
 # %% ../nbs/09_experiments.ipynb #c002
 import ast, hashlib, io, json, os, platform, time, warnings
@@ -209,6 +209,10 @@ class Run:
         "The history of `name`: \"lr\", \"mi\", \"accuracy\", \"loss\" or \"seconds\"."
         return [r[name][layer] if isinstance(r[name], dict) else r[name] for r in self.rows]
 
+    def origin(self)->dict:
+        "Data, code and device, for the provenance of a figure."
+        return {k: self.info[k] for k in ("source", "checksum", "code", "device")}
+
 # %% ../nbs/09_experiments.ipynb #c025
 def _info(parts, s, rows):
     "What a reader needs to judge the numbers."
@@ -316,10 +320,14 @@ def run_all(
         return [run(s, root, on_row) for s in many]
 
 # %% ../nbs/09_experiments.ipynb #c041
-PRESETS = {"fig3": {
-    "smoke": dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1),
-    "quick": dict(n_train=10_000, width=.25, epochs=15, batch_size=50, seeds=1),
-    "paper": dict(seeds=5)}}
+_SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
+_QUICK = dict(n_train=10_000, width=.25, epochs=15, batch_size=50, seeds=1)
+_CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
+PRESETS = {
+    "fig3": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5)),
+    "fig4": dict(smoke=_SMOKE, quick=_CIFAR | dict(n_train=2000, n_test=2000, width=.125, dropout=0.0, epochs=8, batch_size=32, seeds=1), paper=_CIFAR | dict(epochs=350, seeds=3)),
+    "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, paper=dict(seeds=5)),
+    "fig6": dict(smoke=_SMOKE, quick=_QUICK | dict(n_train=5000, epochs=12), paper=dict(seeds=5))}
 
 def preset_settings(
     figure:str, # such as "fig3"
@@ -352,3 +360,24 @@ def run_grid(
     grid = {name: [Settings(**(kw | row | dict(seed=s))) for s in seeds] for name, row in rows.items()}
     done = iter(run_all([s for many in grid.values() for s in many], root, jobs))
     return {name: [next(done) for _ in many] for name, many in grid.items()}
+
+# %% ../nbs/09_experiments.ipynb #c044
+def run_batch_change(
+    seeds:list, # a run for each row and seed
+    at:int=3, # the change comes after this many epochs (caption of Figure 5)
+    factor:int=5, # from batch 100 to 500 in the paper
+    root:Path|None=None, # folder of all runs; None: `runs_root()`
+    jobs:int|None=None, # as for `run_all`
+    **kw, # other fields of `Settings`, the same for all
+)->dict: # {row name: [runs, one a seed]}
+    "The four rows of Figure 5, in its order."
+    first = {i: Settings(**(kw | dict(method="value_change", seed=i, epochs=at))) for i in seeds}
+    def row(i, method, factor=factor, **more):
+        s = Settings(**(kw | dict(method=method, seed=i, continues=first[i]) | more))
+        return replace(s, batch_size=s.batch_size*factor)
+    rows = {"same batch": [row(i, "value_change", 1) for i in seeds], "both tracked": [row(i, "value_change") for i in seeds],
+            "value first": [row(i, "value_then_both", value_epochs=(at, at + 5)) for i in seeds]}
+    done = iter(run_all([s for many in rows.values() for s in many], root, jobs))
+    runs = {name: [next(done) for _ in many] for name, many in rows.items()}
+    control = [row(i, "given", lrs=tuple(base.series("lr"))) for i, base in zip(seeds, runs["same batch"])]
+    return runs | {"same LR": run_all(control, root, jobs)}

@@ -85,7 +85,7 @@ def cifar10_cnn(
 def layer_table(
     model:nn.Module, # a sequence of named blocks
     in_shape:tuple, # shape of one input, without the batch
-)->list: # one dict a block: name, kind, shape, parameters, macs
+)->list: # one dict a block: name, kind, filter size, output shape, parameters, macs
     "Output shape, parameters and multiply-accumulates of each block, from a forward pass of one input."
     rows, macs, handles = [], {}, []
     def count(m, _, out): macs[m] = out[0].numel() * m.weight[0].numel() if isinstance(m, nn.Conv2d) else m.weight.numel()
@@ -97,7 +97,8 @@ def layer_table(
             h = torch.zeros(1, *in_shape, device=next(model.parameters()).device)
             for name, block in model.named_children():
                 h = block(h)
-                rows.append(dict(name=name, kind=" + ".join(type(m).__name__ for m in block.modules() if not list(m.children())), shape=tuple(h.shape[1:]),
+                rows.append(dict(name=name, kind=" + ".join(f"Dropout {m.p:g}" if isinstance(m, nn.Dropout) else type(m).__name__ for m in block.modules() if not list(m.children())),
+                    filter="×".join(map(str, next((m.kernel_size for m in block.modules() if isinstance(m, nn.Conv2d)), ()))), shape=tuple(h.shape[1:]),
                     parameters=sum(p.numel() for p in block.parameters()), macs=sum(macs.get(m, 0) for m in block.modules())))
     finally:
         for hd in handles: hd.remove()
