@@ -1,0 +1,25 @@
+"The milr command in a process of its own."
+import os, subprocess, sys
+import pytest
+
+def milr(*arguments, cwd, **env):
+    return subprocess.run([sys.executable, "-m", "milr", *arguments], cwd=cwd, capture_output=True, text=True, env=os.environ | env)
+
+def test_help_and_unknown_commands(root):
+    assert milr("--help", cwd=root).returncode == 0
+    assert milr("figment", cwd=root).returncode == 2
+
+def test_outside_of_the_project(tmp_path):
+    r = milr("figure", "fig3", cwd=tmp_path)
+    assert r.returncode == 1 and "clone of the project" in r.stderr and "Traceback" not in r.stderr
+
+def test_missing_data_is_one_line(root, tmp_path):
+    "No network, no file: the message says what to do, and nothing is left behind."
+    r = milr("data", "cifar10", cwd=root, MILR_CIFAR10=str(tmp_path/"nothing"))
+    assert r.returncode == 1 and "does not exist" in r.stderr and len(r.stderr.splitlines()) == 1
+
+def test_runs_are_listed(root, tmp_path):
+    from tests.test_experiments import SMALL, replace, run
+    run(replace(SMALL, epochs=1), tmp_path)
+    out = milr("runs", cwd=root, MILR_RUNS=str(tmp_path)).stdout
+    assert "finished value_change seed=0" in out and "epochs=1" in out
