@@ -26,7 +26,7 @@ from .models import build_model
 from .policy import ChangePolicy, ValueChangePolicy, ValuePolicy, SequentialPolicy
 from .probe import LayerProbe
 from .scheduler import MutualInformationLR
-from .training import train
+from .training import train, captured_loss, BatchLoss
 
 # %% ../nbs/09_experiments.ipynb #c005
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Settings:
     tiles: int = 0               # copies of the samples in IXY; 0: k + 1
     device: str = "cpu"          # where the run takes place
     threads: int = 1             # of the CPU; it decides the order of sums, so it is a setting, not the machine's choice
+    graph: bool = False          # on CUDA, steps as CUDA graphs (`captured_loss`); no effect elsewhere
+    dtype: str = "float32"       # of the arithmetic in training; or "bfloat16"
     continues: "Settings|None" = None # the run to start from
 
     def __post_init__(self): _check_settings(self)
@@ -68,6 +70,7 @@ def _check_settings(s):
     if s.method not in METHODS: raise ValueError(f"unknown method {s.method!r}; choose one of {', '.join(METHODS)}")
     if s.epochs < 1 or s.batch_size < 1: raise ValueError(f"epochs and batch_size must be at least 1, got {s.epochs} and {s.batch_size}")
     if s.threads < 1: raise ValueError(f"threads must be at least 1, got {s.threads}")
+    if s.dtype not in ("float32", "bfloat16"): raise ValueError(f'dtype must be "float32" or "bfloat16", got {s.dtype!r}')
     if s.method == "given" and len(s.lrs) < s.epochs: raise ValueError(f"method 'given' needs a LR for each of {s.epochs} epochs, got {len(s.lrs)}")
     if s.continues and s.continues.epochs >= s.epochs: raise ValueError(f"epochs={s.epochs} must exceed the {s.continues.epochs} of the run it continues")
     try: device = torch.device(s.device)
@@ -257,11 +260,16 @@ def _start(s, parts, folder, root, on_row):
         if state is None: raise RuntimeError(f"the final state of run {run_hash(s.continues)} is missing; delete its folder and run again")
     return parts.load(state) if state else []
 
+def _loss_fn(s, parts):
+    "None, the plain cross-entropy, unless the settings ask for more."
+    if s.graph: return captured_loss(parts.model, parts.x, parts.y, s.batch_size, getattr(torch, s.dtype))
+    return None if s.dtype == "float32" else BatchLoss(parts.model, getattr(torch, s.dtype))
+
 def _run(s, folder, root, on_row, save_every):
     "Train, save, and store the result."
     parts = _Parts(s); rows = _start(s, parts, folder, root, on_row); saved = time.monotonic()
     for row in train(parts.model, parts.optimizer, parts.scheduler, parts.probe, parts.x, parts.y, parts.test_x, parts.test_y,
-                     s.epochs, s.batch_size, parts.generator, start=len(rows)):
+                     s.epochs, s.batch_size, parts.generator, start=len(rows), loss_fn=_loss_fn(s, parts)):
         rows.append(row)
         if on_row: on_row(s, row)
         if len(rows) == s.epochs or time.monotonic() - saved > save_every: save_checked(parts.state(rows), folder/"state.pt"); saved = time.monotonic()
@@ -285,19 +293,61 @@ def _set_queue(q):
 
 def _work(s, root): run(s, root, lambda s, row: _set_queue.q.put((s, row)))
 
+def _until_done(futures, q, on_row):
+    "Pass rows on until every future is done; the first error ends it."
+    while not all(f.done() for f in futures) or not q.empty():
+        try: on_row(*q.get(timeout=.2))
+        except Empty: pass
+        for f in futures: f.done() and f.result()
+
 def _in_processes(todo, root, jobs, on_row):
     "Compute `todo` in `jobs` processes; the first error ends it."
     ctx = get_context("spawn"); q = ctx.Queue()
     with ProcessPoolExecutor(jobs, ctx, _set_queue, (q,)) as pool:
         futures = [pool.submit(_work, s, root) for s in todo]
-        try:
-            while not all(f.done() for f in futures) or not q.empty():
-                try: on_row(*q.get(timeout=.2))
-                except Empty: pass
-                for f in futures: f.done() and f.result()
+        try: _until_done(futures, q, on_row)
         except BaseException: pool.shutdown(cancel_futures=True); raise
 
-# %% ../nbs/09_experiments.ipynb #c035
+# %% ../nbs/09_experiments.ipynb #c036
+_FILES = ("settings.json", "state.pt", "result.pt")
+
+def _files(root, name): return {f: (Path(root or runs_root())/name/f).read_bytes() for f in _FILES}
+
+def _keep(root, name, files):
+    "Put a run's files into the store, the result last."
+    for f in _FILES:
+        if not (path := Path(root or runs_root())/name/f).exists():
+            with whole_file(path) as out: out.write(files[f])
+
+def _on_worker(s, name, root, first, q):
+    "Train `s` where Ray wants it; returns the run's files."
+    if run_hash(s) != name: raise RuntimeError(f"run {name} is {run_hash(s)} on this Ray worker: its milr or torch ({torch.__version__}) differs from the driver's; install the same there")
+    if first: _keep(root, run_hash(s.continues), first)
+    run(s, root, lambda s, row: q.put((s, row)))
+    return _files(root, name)
+
+# %% ../nbs/09_experiments.ipynb #c037
+def _with_ray(todo, root, jobs, on_row):
+    "Compute `todo` as Ray tasks; what they return goes into the store."
+    try: import ray; from ray.util.queue import Queue
+    except ImportError: raise ValueError("Ray is not installed; pip install 'milr[ray]', or leave out --ray") from None
+    ours = not ray.is_initialized()
+    if ours: ray.init(log_to_driver=False, logging_level="ERROR")      # RAY_ADDRESS if it is set, else a local Ray
+    try:
+        q, refs = Queue(actor_options=dict(num_cpus=0)), {}
+        def submit(s):
+            if s not in refs and _is_stored(s, root): refs[s] = ray.put(_files(root, run_hash(s)))
+            if s not in refs:
+                need = dict(num_cpus=s.threads, num_gpus=1/(jobs or 1) if torch.device(s.device).type == "cuda" else 0)
+                refs[s] = ray.remote(_on_worker).options(**need).remote(s, run_hash(s), root and str(root), s.continues and submit(s.continues), q)
+            return refs[s]
+        futures = [submit(s).future() for s in todo]
+        _until_done(futures, q, on_row)
+        for s, ref in refs.items(): _keep(root, run_hash(s), ray.get(ref))
+    finally:
+        if ours: ray.shutdown()
+
+# %% ../nbs/09_experiments.ipynb #c038
 def _is_stored(s, root): return (Path(root or runs_root())/run_hash(s)/"result.pt").exists()
 
 def _cores()->int:
@@ -308,18 +358,22 @@ def run_all(
     many:list, # of `Settings`
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     jobs:int|None=None, # runs at once; None: on a CPU as many as cores, else 1
+    executor:str|None=None, # "processes" or "ray"; None: the environment's `MILR_EXECUTOR`, else "processes"
 )->list: # of `Run`, in the same order
     "Run them all, with a progress bar; what is stored already is not computed again."
+    executor = executor or os.environ.get("MILR_EXECUTOR") or "processes"
     todo = [s for s in many if not _is_stored(s, root)]
-    jobs = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
+    if executor not in ("processes", "ray"): raise ValueError(f'executor must be "processes" or "ray", got {executor!r}')
+    at_once = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
     for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
     with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo), "epochs") as bar:
         def on_row(s, row):
             bar.set_postfix_str(f"{s.method} seed {s.seed}, accuracy {row['accuracy']:.4f}, LR {next(reversed(row['lr'].values())):.4f}", refresh=False); bar.update()
-        if jobs > 1: _in_processes(todo, root, jobs, on_row)
+        if todo and executor == "ray": _with_ray(todo, root, jobs, on_row)
+        elif at_once > 1: _in_processes(todo, root, at_once, on_row)
         return [run(s, root, on_row) for s in many]
 
-# %% ../nbs/09_experiments.ipynb #c041
+# %% ../nbs/09_experiments.ipynb #c044
 _SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
 _QUICK = dict(n_train=10_000, width=.25, epochs=15, batch_size=50, seeds=1)
 _CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
@@ -347,7 +401,7 @@ def best_device(
     "The device to run on."
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/09_experiments.ipynb #c042
+# %% ../nbs/09_experiments.ipynb #c045
 def run_grid(
     methods, # keys of `METHODS`, or {row name: {field: value}} for rows that differ in more than the method
     seeds:list, # a run for each method and seed
@@ -361,7 +415,7 @@ def run_grid(
     done = iter(run_all([s for many in grid.values() for s in many], root, jobs))
     return {name: [next(done) for _ in many] for name, many in grid.items()}
 
-# %% ../nbs/09_experiments.ipynb #c044
+# %% ../nbs/09_experiments.ipynb #c047
 def run_batch_change(
     seeds:list, # a run for each row and seed
     at:int=3, # the change comes after this many epochs (caption of Figure 5)
