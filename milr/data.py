@@ -11,7 +11,7 @@ import gzip, hashlib, io, os, shutil, subprocess, tarfile, tempfile, urllib.requ
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch
+import numpy as np, psutil, torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -38,6 +38,8 @@ def whole_file(
 ):
     "A file to write that appears under its name only if the block ends without an error."
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f".{path.name}.*.part"):
+        if not psutil.pid_exists(int(old.name.split(".")[-2])): old.unlink(missing_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(tmp, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as f:
