@@ -6,7 +6,7 @@
 __all__ = ['CommandError', 'NoData', 'figure_notebooks', 'run_figure', 'main']
 
 # %% ../nbs/11_cli.ipynb #c002
-import argparse, json, os, re, sys, tempfile, threading, time
+import argparse, importlib.util, json, os, re, sys, tempfile, threading, time
 from pathlib import Path
 
 # %% ../nbs/11_cli.ipynb #c005
@@ -86,6 +86,12 @@ def _figure_parameters(a)->dict:
     out = {k: v for k in ("preset", "seeds", "device", "dataset", "out") if (v := getattr(a, k)) is not None}
     return out | {k: _value(v) for k, v in a.p}
 
+def _environment(a):
+    "Options that reach the notebooks through their environment."
+    if not getattr(a, "ray", False): return
+    if not importlib.util.find_spec("ray"): raise CommandError("Ray is not installed; pip install 'milr[ray]', or leave out --ray")
+    os.environ["MILR_EXECUTOR"] = "ray"
+
 def _figure(a):
     print(run_figure(a.name, _figure_parameters(a)))
 
@@ -130,6 +136,7 @@ def _parser():
         s.add_argument("--device", help="cpu, cuda, mps; default: a GPU where there is one")
         s.add_argument("--dataset", help="mnist or digits, where the figure has a choice")
         s.add_argument("--out", help="folder of the files; default figures/")
+        s.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
         s.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other parameter of the notebook")
     add("data", _data, "fetch and verify a data set").add_argument("name", nargs="?", default="mnist", choices=("mnist", "cifar10", "digits"))
     add("runs", _runs, "list the stored runs")
@@ -140,6 +147,6 @@ def main(
 )->int: # exit code
     "The `milr` command."
     a = _parser().parse_args(argv)
-    try: a.f(a); return 0
+    try: _environment(a); a.f(a); return 0
     except (CommandError, ValueError) as e: print(f"milr: {e}", file=sys.stderr); return 1
     except KeyboardInterrupt: print("milr: interrupted; the same command goes on from the last checkpoint", file=sys.stderr); return 130
