@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unwrap', 'clean_name', 'is_sharded', 'eval_mode', 'kept_buffers', 'kept_random_state', 'untouched', 'main_tensor',
            'is_norm', 'is_activation', 'is_weighted', 'named_layers', 'hooked', 'find_places', 'by_position', 'draw',
-           'in_passes', 'to_probabilities', 'LayerProbe']
+           'in_passes', 'to_probabilities', 'Subset', 'layer_mi', 'LayerProbe']
 
 # %% ../nbs/03_probe.ipynb #c003
 import math, random, sys, threading
@@ -298,7 +298,7 @@ def to_probabilities(
 
 # %% ../nbs/03_probe.ipynb #c055
 def _check_data(inputs, labels, k):
-    "Samples of inputs and labels must match and be enough."
+    "Inputs as tensors and labels on the CPU, if their samples match and are enough."
     if isinstance(labels, np.ndarray): labels = torch.from_numpy(labels)
     if not isinstance(labels, Tensor): raise TypeError(f"labels must be a tensor or array, got {type(labels).__name__}")
     if labels.ndim == 0: raise ValueError("labels have no samples: expected shape (n,) or (n, ...)")
@@ -308,7 +308,85 @@ def _check_data(inputs, labels, k):
     if len(labels) <= k and labels.ndim == 1: raise ValueError(f"{len(labels)} samples are too few for k={k} neighbours; give at least {k + 1}")
     return inputs, labels.detach().cpu()
 
-# %% ../nbs/03_probe.ipynb #c056
+# %% ../nbs/03_probe.ipynb #c057
+class Subset:
+    "The samples that a probe measures on."
+    def __init__(self, inputs, labels, samples, seed, redraw, ignore_index):
+        self.inputs, self.labels, self.samples, self.seed, self.redraw, self.ignore_index = inputs, labels, samples, seed, redraw, ignore_index
+        self.classes = not labels.is_floating_point()                       # integers are classes
+        self.positions = tuple(labels.shape[1:]) if self.classes else ()
+        rows = self.draw(0)[0]
+        if self.classes and len(self.known(slice(None) if redraw else rows).unique()) < 2:
+            raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; pass samples of several (is the data sorted by class?)")
+        if not redraw and len(rows) < len(labels): self.inputs, self.labels = self.take(rows), labels[rows]
+
+    def flat(self)->Tensor: # shape (n, positions)
+        return self.labels.reshape(len(self.labels), -1) if self.classes else self.labels.new_zeros(len(self.labels), 1)
+
+    def known(self, rows)->Tensor: # class labels of these rows, without the positions to ignore
+        y = self.flat()[rows]
+        return y[y != self.ignore_index]
+
+    def draw(self, i:int): # as `draw`; always the same without `redraw`
+        return draw(self.flat(), self.samples, self.seed + (i if self.redraw else 0), self.ignore_index)
+
+    def take(self, rows, device=None): # the inputs of these rows
+        return _map(lambda t: t[rows.to(t.device)].to(device or t.device), self.inputs)
+
+    def labels_of(self, pairs)->Tensor: # one a pair
+        return self.flat()[pairs[0]][pairs[1:]] if self.classes else self.labels[pairs[0]][pairs[1]]
+
+# %% ../nbs/03_probe.ipynb #c060
+def _modules(model): return {clean_name(n): m for n, m in unwrap(model).named_modules()}
+
+def _check_layers(model, layers):
+    "The layers as a list of names, all of them known."
+    names = [layers] if isinstance(layers, str) else list(layers)
+    known = _modules(model)
+    if not names: raise ValueError("layers is empty; expected 'output', 'all' or names of modules")
+    for n in names:
+        if n not in known and n not in ("output", "all"): raise ValueError(f"no module is called {n!r}; expected 'output', 'all' or some of {[m for m in known if m][:30]}")
+    return names
+
+# %% ../nbs/03_probe.ipynb #c061
+class _Plan:
+    "Where the wanted layers of a model are measured."
+    def __init__(self, model, names, few):
+        self.places, self.last = {}, "output"
+        if names == ["output"]: return
+        named, all_modules = named_layers(model), _modules(model)
+        hidden = [n for n in names if n not in ("output", "all")]
+        places = find_places(model, few, named, {n: all_modules[n] for n in hidden if n not in named})
+        last = [n for n in places if n in named][-1:]                           # rule 4
+        wanted = set(named) if "all" in names else set(names)
+        self.last = last[0] if last and last[0] in wanted else "output" if "output" in wanted else None
+        self.places = {n: p for n, p in places.items() if n in wanted and n != self.last}
+        missing = [n for n in hidden if n not in self.places and n != self.last]
+        if missing: raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
+
+    def sizes(self, model, few, pairs, *how):
+        "Bytes of each layer's activations for all `pairs`; the output is counted as nothing."
+        n = len(next(_tensors(few)))
+        take = _Collector(self.places, (torch.arange(n), torch.zeros(n, dtype=torch.long)), *how)
+        take.batch(0, n)
+        with hooked({m for m, _ in self.places.values()}, take): _forward(model, few)
+        return {**{k: len(pairs[1])*take.out[k][0].numel()*take.out[k].element_size() for k in self.places}, **({self.last: 0} if self.last else {})}
+
+# %% ../nbs/03_probe.ipynb #c063
+def layer_mi(
+    a:Tensor, # activations, shape (n, features)
+    y:Tensor, # labels, shape (n, ...)
+    k:int, # neighbours
+    estimator:Callable, # of (x, y, k), in bits
+    name:str, # of the layer, for messages
+)->Tensor: # 0-dim float64; NaN where an activation is not finite
+    "MI of one layer and the labels."
+    if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
+    if not torch.isfinite(a).all(): return torch.tensor(math.nan, dtype=torch.float64)
+    try: return torch.as_tensor(estimator(a, y.to(a.device), k), dtype=torch.float64).cpu()
+    except ValueError as e: raise ValueError(f"layer {name!r}: {e}") from e
+
+# %% ../nbs/03_probe.ipynb #c065
 class LayerProbe:
     "Measures I(H_i;Y) of a model's layers on a subset of the data, without side effects."
     def __init__(self,
@@ -330,127 +408,69 @@ class LayerProbe:
         autocast:torch.dtype|None=None, # run the forward in autocast with this dtype
         estimator:Callable=mutual_information, # of (x, y, k), in bits
     ):
-        self.model, self.layers, self.samples, self.redraw, self.seed, self.k = model, layers, samples, redraw, seed, k
-        self.transform, self.output, self.batch_size, self.memory = transform, output, batch_size, memory
-        self.channel_dim, self.ignore_index, self.autocast, self.estimator = channel_dim, ignore_index, autocast, estimator
-        self._check(); self._set_data(*_check_data(inputs, labels, k))
-        self.calls, self._places, self._ixy = 0, None, None
-
-    @property
-    def classes(self)->bool: return not self.labels.is_floating_point()
+        if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+        for name, value, low in ("samples", samples, 2), ("batch_size", batch_size, 1), ("memory", memory, 1):
+            if value < low: raise ValueError(f"{name} must be at least {low}, got {value}")
+        if not (transform in ("auto", None) or callable(transform)): raise ValueError(f"transform must be 'auto', None or a function, got {transform!r}")
+        self.model, self.layers, self.k, self.estimator, self.transform, self.output = model, _check_layers(model, layers), k, estimator, transform, output
+        self.batch_size, self.memory, self.autocast, self.channel_dim, self.redraw = batch_size, memory, autocast, channel_dim, redraw
+        self.subset = Subset(*_check_data(inputs, labels, k), samples, seed, redraw, ignore_index)
+        self.calls, self._plan, self._sizes, self._ixy = 0, None, None, None
 
     @property
     def collective(self)->bool: return is_sharded(self.model) # must every process run the forward?
-
-    def _check(self):
-        if not isinstance(self.model, nn.Module): raise TypeError(f"model must be an nn.Module, got {type(self.model).__name__}")
-        for name, low in dict(samples=2, batch_size=1, memory=1).items():
-            if getattr(self, name) < low: raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if not (self.transform in ("auto", None) or callable(self.transform)): raise ValueError(f"transform must be 'auto', None or a function, got {self.transform!r}")
-        if not isinstance(self.layers, str): self.layers = list(self.layers)
-        if not self.layers: raise ValueError("layers is empty; expected 'output', 'all' or names of modules")
-        named = [self.layers] if isinstance(self.layers, str) else self.layers
-        known = self._modules()
-        for n in named:
-            if n not in known and n not in ("output", "all"): raise ValueError(f"no module is called {n!r}; expected 'output', 'all' or some of {[m for m in known if m][:30]}")
-
-    def _set_data(self, inputs, labels):
-        "Keep the subset, or all of it if each call is to draw its own."
-        self.positions = tuple(labels.shape[1:]) if not labels.is_floating_point() else ()
-        self.inputs, self.labels = inputs, labels
-        flat, rows = self._flat_labels(), self._draw(0)[0]
-        y = flat if self.redraw else flat[rows]
-        if self.classes and len(y[y != self.ignore_index].unique()) < 2: raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; pass samples of several (is the data sorted by class?)")
-        if not self.redraw and len(rows) < len(labels): self.inputs, self.labels = _map(lambda t: t[rows.to(t.device)], inputs), labels[rows]
-
-    def _flat_labels(self): return self.labels.reshape(len(self.labels), -1) if self.classes else self.labels.new_zeros(len(self.labels), 1)
-
-    def _labels_of(self, pairs): return self._flat_labels()[pairs[0]][pairs[1:]] if self.classes else self.labels[pairs[0]][pairs[1]]
-
-    def _draw(self, i): return draw(self._flat_labels(), self.samples, self.seed + i, self.ignore_index)
-
-    def _modules(self): return {clean_name(n): m for n, m in unwrap(self.model).named_modules()}
 
     def __call__(self,
         draw:int|None=None, # with `redraw`, the number of the draw; counts up if not given
     )->dict[str,float]: # MI in bits by layer, in the order of the forward; NaN where activations are not finite
         "Measure."
-        pairs = self._draw((self.calls if draw is None else draw) if self.redraw else 0)
+        pairs = self.subset.draw(self.calls if draw is None else draw)
         self.calls += 1
         model = unwrap(self.model)
         if any(isinstance(p, UninitializedParameter) for p in model.parameters()): raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
-        device = _device(model, self.inputs)
+        device = _device(model, self.subset.inputs)
         with untouched(model, device, self.autocast):
-            if self._places is None: self._find(model, device, pairs)
-            return {n: v for names in in_passes(self._bytes, self.memory) for n, v in self._measure(model, device, names, pairs).items()}
+            if self._plan is None: self._look(model, device, pairs)
+            return {n: v for names in in_passes(self._sizes, self.memory) for n, v in self._measure(model, device, names, pairs).items()}
 
-    def _find(self, model, device, pairs):
-        "Once: the places of the layers, and how much memory their activations take."
-        few = _map(lambda t: t[pairs[0][:2].to(t.device)].to(device), self.inputs)
-        places, self._last = {}, "output"
-        if self.layers != "output":
-            named = named_layers(model)
-            places = find_places(model, few, named, {n: self._modules()[n] for n in self._hidden() if n not in named})
-            last = [n for n in places if n in named][-1:]                       # rule 4
-            wanted = set(named) if self.layers == "all" else set(self._names())
-            self._last = last[0] if last and last[0] in wanted else "output" if "output" in wanted else None
-            places = {n: p for n, p in places.items() if n in wanted and n != self._last}
-        missing = [n for n in self._hidden() if n not in places and n != self._last]
-        if missing: raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
-        self._places = places
-        self._bytes = self._sizes(model, few, len(pairs[1]))
-
-    def _names(self): return [self.layers] if isinstance(self.layers, str) else self.layers
-
-    def _hidden(self): return [n for n in self._names() if n not in ("output", "all")]
-
-    def _sizes(self, model, few, n):
-        "Bytes of each layer's activations for `n` pairs."
-        size = len(next(_tensors(few)))
-        take = _Collector(self._places, (torch.arange(size), torch.zeros(size, dtype=torch.long)), self.positions, self.channel_dim)
-        take.batch(0, size)
-        with hooked({m for m, _ in self._places.values()}, take): _forward(model, few)
-        sizes = {k: n*v[0].numel()*v.element_size() for k, v in take.out.items()}
-        return {**{k: sizes[k] for k in self._places}, **({self._last: 0} if self._last else {})}
+    def _look(self, model, device, pairs):
+        "Once: where the layers are and what they take."
+        few = self.subset.take(pairs[0][:2], device)
+        plan = _Plan(model, self.layers, few)
+        self._sizes = plan.sizes(model, few, pairs, self.subset.positions, self.channel_dim)
+        self._plan = plan
 
     def _measure(self, model, device, names, pairs):
-        "One pass: run, collect, estimate."
-        places = {n: self._places[n] for n in names if n != self._last}
-        take = _Collector(places, pairs[1:], self.positions, self.channel_dim)
+        "One pass: run in batches, collect, estimate; one transfer of numbers at the end."
+        places, last = {n: p for n, p in self._plan.places.items() if n in names}, self._plan.last
+        take = _Collector(places, pairs[1:], self.subset.positions, self.channel_dim)
         with hooked({m for m, _ in places.values()}, take):
             for i in range(0, len(pairs[0]), self.batch_size):
                 rows = pairs[0][i:i+self.batch_size]
                 take.batch(i, i + len(rows))
-                out = _forward(model, _map(lambda t: t[rows.to(t.device)].to(device), self.inputs))
-                if self._last in names: take.store(self._last, main_tensor(out, self.output))
-        return self._estimate(take.out, names, pairs)
+                out = _forward(model, self.subset.take(rows, device))
+                if last in names: take.store(last, main_tensor(out, self.output))
+        if last in names: take.out[last] = self._transformed(take.out[last])
+        return self._estimate(take.out, names, self.subset.labels_of(pairs))
 
-    def _estimate(self, acts, names, pairs):
-        "MI of each layer's activations and the labels; one transfer from the device."
-        y = self._labels_of(pairs)
-        if self.classes and (y == y[:1]).all(): return dict.fromkeys(names, 0.)     # an unlucky draw: nothing to know
-        found = [self._mi(n, acts.pop(n), y) for n in names]
-        return dict(zip(names, torch.stack([f.cpu() for f in found]).tolist()))
-
-    def _mi(self, name, a, y):
-        if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
-        if name == self._last and self.transform is not None: a = self._transformed(a)
-        if not torch.isfinite(a).all(): return torch.tensor(math.nan, dtype=torch.float64)
-        try: return torch.as_tensor(self.estimator(a, y.to(a.device), self.k), dtype=torch.float64)
-        except ValueError as e: raise ValueError(f"layer {name!r}: {e}") from e
+    def _estimate(self, activations, names, y):
+        "MI of each layer, its activations freed as soon as it is known."
+        if self.subset.classes and (y == y[:1]).all(): return dict.fromkeys(names, 0.)     # an unlucky draw: nothing to know
+        return dict(zip(names, torch.stack([layer_mi(activations.pop(n), y, self.k, self.estimator, n) for n in names]).tolist()))
 
     def _transformed(self, a):
+        "The output as it is measured."
         if callable(self.transform): return self.transform(a)
-        return to_probabilities(a) if self.classes else a
+        return to_probabilities(a) if self.transform == "auto" and self.subset.classes else a
 
     def reference(self,
         tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels
     )->float: # IXY in bits; for continuous targets the untiled estimate
         "What the inputs hold about the labels, computed once."
         if self._ixy is None:
-            pairs, flat = self._draw(0), self._flat_labels()
-            if self.redraw and self.classes and tiles is None: ixy = label_entropy(flat[flat != self.ignore_index])  # of all labels, not of one draw
-            elif not isinstance(self.inputs, Tensor) or self.positions: ixy = label_entropy(self._labels_of(pairs))
-            else: ixy = reference_mi(self.inputs[pairs[0].to(self.inputs.device)], self._labels_of(pairs), tiles=tiles if self.classes else 1, k=self.k)
+            s, pairs = self.subset, self.subset.draw(0)
+            if self.redraw and s.classes and tiles is None: ixy = label_entropy(s.known(slice(None)))      # of all labels, not of one draw
+            elif not isinstance(s.inputs, Tensor) or s.positions: ixy = label_entropy(s.labels_of(pairs))
+            else: ixy = reference_mi(s.take(pairs[0]), s.labels_of(pairs), tiles=tiles if s.classes else 1, k=self.k)
             self._ixy = float(ixy)
         return self._ixy

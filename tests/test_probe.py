@@ -286,7 +286,7 @@ def test_one_class():
 def test_subset_is_fixed_by_the_seed():
     model = mlp().eval(); p = lambda **kw: LayerProbe(model, X, Y, samples=40, **kw)
     assert p()() == p()() != p(seed=1)()
-    a = p(); assert a() == a() and len(a.inputs) == 40
+    a = p(); assert a() == a() and len(a.subset.inputs) == 40
     r = p(redraw=True); first, second = r(), r()
     assert first != second and r(draw=0) == first and r(draw=1) == second
 
@@ -311,8 +311,8 @@ def test_sequences_and_segmentation():
     last = nn.Sequential(OrderedDict(e=emb, out=nn.Linear(4, 3)))
     p = LayerProbe(last, tokens, labels, layers="all", samples=100)
     got = finite(p()); assert got["out"] == pytest.approx(p.reference(), abs=.1)
-    rows, place, pos = p._draw(0)
-    assert len(place) == 100 and (p._labels_of((rows, place, pos)) >= 0).all() and len(set(zip(place.tolist(), pos.tolist()))) == 100
+    rows, place, pos = p.subset.draw(0)
+    assert len(place) == 100 and (p.subset.labels_of((rows, place, pos)) >= 0).all() and len(set(zip(place.tolist(), pos.tolist()))) == 100
     class First(nn.Module): # (n, classes, positions), as cross entropy wants it
         def __init__(self): super().__init__(); self.m = last
         def forward(self, x): return self.m(x).movedim(-1, 1)
