@@ -163,8 +163,12 @@ def _stats_torch(x, y, kk, p, chunk, rows=None): # (n,d) floats, (n,) labels, (n
     return torch.cat(out, 1)
 
 # %% ../nbs/00_mi.ipynb #c027
-def _first(test, lo, hi):
+def _first(test, lo, hi, guess=None):
     "First index in [lo, hi) where the monotone `test` holds, else hi; all samples at once."
+    if guess is not None:                                             # within two places, else everywhere
+        l, h = torch.maximum(guess-2, lo), torch.minimum(guess+2, hi)
+        fits = ((l == lo) | ~test((l-1).clamp(min=0))) & ((h == hi) | test(h.clamp(max=len(h)-1)))
+        lo, hi = torch.where(fits, l, lo), torch.where(fits, h, hi)
     for _ in range(int((hi - lo).max()).bit_length()):
         mid = (lo + hi) // 2
         yes = test(mid.clamp(max=len(mid)-1)) & (mid < hi)
@@ -173,9 +177,10 @@ def _first(test, lo, hi):
 
 def _count_1d(points, v, r, lo, hi):
     "How many points[lo:hi], sorted, are nearer than r to v, and how many at r."
-    lt = _first(lambda j: points[j]-v >= r, lo, hi) - _first(lambda j: v-points[j] < r, lo, hi)
-    le = _first(lambda j: points[j]-v > r, lo, hi) - _first(lambda j: v-points[j] <= r, lo, hi)
-    lt = lt - (r > 0).long()                                          # not the sample itself
+    right, left = (torch.searchsorted(points, v+r), torch.searchsorted(points, v-r)) if points is not v else (None, None)
+    lt = _first(lambda j: points[j]-v >= r, lo, hi, right) - _first(lambda j: v-points[j] < r, lo, hi, left)
+    le = _first(lambda j: points[j]-v > r, lo, hi, right) - _first(lambda j: v-points[j] <= r, lo, hi, left)
+    lt = torch.where(r > 0, lt-1, 0)                                  # not the sample itself
     return lt, le - 1 - lt
 
 # %% ../nbs/00_mi.ipynb #c028
@@ -516,7 +521,7 @@ def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
     kk = (size-1).clamp(max=k); path = _choose(method, *x.shape, p, x.device.type == 'cpu')
     a, s, a_c, s_c = _paths[path](x, y, kk, p, chunk)
     psi = lambda v: torch.digamma(v.double())
-    return psi(torch.full_like(kk, len(x))) + psi(kk) - psi(size) - _expected_digamma(a, s, s_c, kk-a_c)
+    return (psi(torch.full_like(kk, len(x))) - psi(size)) + (psi(kk) - _expected_digamma(a, s, s_c, kk-a_c))
 
 # %% ../nbs/00_mi.ipynb #c057
 def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to themselves

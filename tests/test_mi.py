@@ -1,0 +1,170 @@
+"Properties of the estimators that a notebook cell cannot check: generated inputs, other processes, all paths on ties."
+import math, subprocess, sys, warnings
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from milr.mi import ksg_mi, ksg_reference, mutual_information, paper_mi, ross_mi, ross_reference, _expected_digamma, _paths
+
+torch.set_num_threads(1)
+few = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 10**6)
+metrics = st.sampled_from(['euclidean', 'chebyshev'])
+
+def classes(seed, n=120, d=3, C=4):
+    gen = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % C
+    return torch.randn(C, d, generator=gen, dtype=torch.float64)[y] + torch.randn(n, d, generator=gen, dtype=torch.float64), y
+
+def awkward(seed):
+    "Samples with ties of one kind or another, and labels of which some are rare."
+    gen = torch.Generator().manual_seed(seed)
+    n, d, kind = (int(torch.randint(lo, hi, (1,), generator=gen)) for lo, hi in ((6, 60), (1, 6), (0, 6)))
+    x = torch.randn(n, d, generator=gen)
+    x = [torch.relu(x), x.round(), x[torch.randint(0, n, (n,), generator=gen)], torch.zeros(n, d), (3*x).round()*1e-6 + 1e6, x.double()*1e-9 + 1][kind]
+    return x, torch.randint(0, 3, (n,), generator=gen)*7 - 5
+
+def applicable(d, metric): return ['torch', 'tree', 'direct', 'matmul' if metric == 'euclidean' else 'tiled'] + ['sort']*(d == 1)
+
+@few
+@given(seeds, st.integers(1, 5), st.sampled_from([1, 2, 7, 65]), metrics)
+def test_every_path_is_the_reference(seed, k, d, metric):
+    x, y = classes(seed, d=d)
+    expected = float(ross_reference(x, y, k, 2. if metric == 'euclidean' else math.inf))
+    for method in applicable(d, metric): assert abs(float(ross_mi(x, y, k, metric=metric, base=math.e, method=method)) - expected) < 1e-10, method
+
+@settings(max_examples=80, deadline=None)
+@given(seeds, st.integers(1, 4), metrics, st.sampled_from([50, 2**22]))
+def test_every_path_agrees_on_ties(seed, k, metric, chunk):
+    x, y = awkward(seed)
+    values = {m: float(mutual_information(x, y, k, metric=metric, method=m, chunk=chunk)) for m in applicable(x.shape[1], metric)}
+    assert max(values.values()) - min(values.values()) < 1e-10 and math.isfinite(values['torch']), values
+
+@few
+@given(seeds, st.integers(1, 4), metrics, st.sampled_from([1, 2]))
+def test_ksg_is_the_reference_and_symmetric(seed, k, metric, algorithm):
+    gen = torch.Generator().manual_seed(seed)
+    x = torch.randn(80, 2, generator=gen, dtype=torch.float64); y = x[:, :1]*0.8 + torch.randn(80, 1, generator=gen, dtype=torch.float64)
+    a, b = (float(ksg_mi(*pair, k, metric=metric, algorithm=algorithm, base=math.e, chunk=1000)) for pair in ((x, y), (y, x)))
+    assert abs(a - float(ksg_reference(x, y, k, 2. if metric == 'euclidean' else math.inf, algorithm))) < 1e-10 and abs(a-b) < 1e-10
+
+@few
+@given(seeds)
+def test_ksg_on_ties_is_symmetric_and_bounded(seed):
+    x, _ = awkward(seed); z = x[:, :1]*2 + torch.randint(0, 2, (len(x), 1), generator=torch.Generator().manual_seed(seed))
+    for algorithm in (1, 2):
+        a, b = float(ksg_mi(x, z, algorithm=algorithm)), float(ksg_mi(z, x, algorithm=algorithm))
+        assert math.isfinite(a) and abs(a-b) < 1e-10 and a < math.log2(len(x)) + 1
+
+@few
+@given(seeds, metrics, st.sampled_from([None, 'lda']))
+def test_invariances(seed, metric, projection):
+    x, y = classes(seed, n=100); gen = torch.Generator().manual_seed(seed)
+    mi = lambda x, y: float(mutual_information(x, y, metric=metric, projection=projection))
+    base, order = mi(x, y), torch.randperm(100, generator=gen)
+    if not projection: assert abs(mi(x[order], y[order]) - base) < 1e-10                # folds depend on the order
+    assert abs(mi(x, torch.tensor([9, -3, 2**40, 0])[y]) - base) < (1e-10 if not projection else 0.1)
+    assert abs(mi(x*1024., y) - base) < 1e-6 and abs(mi(x*2.**-60, y) - base) < 1e-6 and abs(mi(x+1., y) - base) < 1e-6
+
+@few
+@given(seeds)
+def test_repeated_features_and_containers_change_nothing(seed):
+    x, y = classes(seed)
+    base = mutual_information(x, y)
+    assert abs(float(mutual_information(torch.cat([x, x], 1), y) - base)) < 1e-10
+    both = mutual_information({'a': x, 'b': x.numpy()}, y.numpy()); assert list(both) == ['a', 'b'] and both['b'] == base
+    assert mutual_information([x, x.reshape(120, 3, 1)], y) == [base, base] and base.dtype == torch.float64 and base.ndim == 0
+
+@few
+@given(seeds, st.sampled_from([None, 'lda']))
+def test_independence_is_near_zero(seed, projection):
+    gen = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(600, 3, generator=gen), torch.randint(0, 4, (600,), generator=gen)
+    assert abs(float(mutual_information(x, y, projection=projection, base=math.e))) < 0.15
+
+@few
+@given(seeds, st.integers(2, 8))
+def test_a_determined_label_gives_its_entropy(seed, C):
+    y = torch.randint(0, C, (400,), generator=torch.Generator().manual_seed(seed)); p = y.bincount()/400; p = p[p > 0]
+    H = float(-(p*p.log2()).sum())
+    for x in (y, y.double()*1e6, y.half(), torch.nn.functional.one_hot(y)): assert abs(float(mutual_information(x, y)) - H) < 0.05
+
+@pytest.mark.parametrize('dtype', [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes(dtype):
+    x, y = torch.arange(60) % 2, torch.arange(60) % 2
+    assert abs(float(mutual_information(x.to(dtype), y)) - 1) < 0.05
+    assert abs(float(mutual_information(x, y.bool())) - 1) < 0.05
+
+def test_array_layouts():
+    x, y = classes(0); base = mutual_information(x, y); a = x.numpy(); frozen = a.copy(); frozen.flags.writeable = False
+    for v in (a[::-1][::-1], np.asfortranarray(a), a.astype('>f8'), frozen, x.T.contiguous().T, torch.nn.Parameter(x)): assert mutual_information(v, y) == base
+
+@pytest.mark.parametrize('x, y, value', [
+    (torch.zeros(20, 3), torch.arange(20) % 2, 0.),                                       # a constant
+    (torch.randn(20, 3), torch.full((20,), 5), 0.),                                       # one class
+])
+def test_nothing_to_know_is_zero(x, y, value): assert abs(float(mutual_information(x, y)) - value) < 1e-9
+
+def test_small_classes():
+    x, y = classes(0, n=40); y = y.clone(); y[0], y[1:3] = 77, 78
+    assert math.isfinite(float(mutual_information(x, y, 5))) and math.isfinite(float(mutual_information(x, y, 5, projection='lda')))
+    assert math.isfinite(float(mutual_information(x[:4], torch.tensor([0, 0, 1, 1]), 3)))   # n = k+1
+
+def test_relu_unit():
+    truth = 0.6086                                                                         # max(0, ±2+noise), by quadrature in the notebook
+    for seed in range(5):
+        gen = torch.Generator().manual_seed(seed); y = torch.randint(0, 2, (1000,), generator=gen)
+        x = torch.relu(torch.randn(1000, generator=gen) + 4.*y - 2)
+        assert abs(float(mutual_information(x, y, base=math.e)) - truth) < 0.03
+
+def test_scales_and_near_duplicates():
+    x, y = classes(0, n=300, d=80); base = float(mutual_information(x, y, method='torch'))
+    for s in (1e-300, 1e-30, 1e-6, 1e6, 1e30, 1e300): assert abs(float(mutual_information(x*s, y)) - base) < 1e-6, s
+    close = torch.cat([x, x + 1e-9*torch.randn(300, 80, dtype=torch.float64)]); far = close + 1e4*torch.arange(2).repeat_interleave(300)[:, None]
+    for v in (close, far): assert abs(float(mutual_information(v, y.repeat(2)) - mutual_information(v, y.repeat(2), method='torch'))) < 1e-10
+
+def test_ties_by_enumeration():
+    gen = torch.Generator().manual_seed(0)
+    for a, s, s_c, j in ((0, 5, 2, 1), (3, 9, 4, 3), (1, 6, 6, 2), (10, 40, 3, 2)):
+        place = torch.rand(100_000, s, generator=gen).argsort(1)[:, :s_c].sort(1).values[:, j-1] + 1
+        assert abs(float(torch.digamma(a+place.double()).mean()) - float(_expected_digamma(*(torch.tensor([v]) for v in (a, s, s_c, j)))[0])) < 0.01
+
+def test_bad_input():
+    x, y = classes(0)
+    for args, err in [((x, y, 0), ValueError), ((x, y, 120), ValueError), ((x, y, True), TypeError), ((x, y, 3.), TypeError), ((x[:0], y[:0]), ValueError), ((x, y[:5]), ValueError),
+                      ((x*math.inf, y), ValueError), ((x + 0j, y), TypeError), ((x.to_sparse(), y), TypeError), ((x.to('meta'), y), TypeError), (('abc', y), TypeError), (([1, 2], y), TypeError),
+                      ((x[:, :0], y), ValueError), ((x, y[:, None]), ValueError), ((x, torch.arange(120)), ValueError), ((x, [0]*120), TypeError), ((torch.tensor(1.), y), ValueError),
+                      ((np.array([object()]*120), y), TypeError), ((np.ma.masked_array(x.numpy(), x.numpy() > 0), y), TypeError), ((torch.quantize_per_tensor(x.float(), .1, 0, torch.qint8), y), TypeError)]:
+        with pytest.raises(err): mutual_information(*args)
+    for kwargs in (dict(base=0), dict(base=1), dict(base=-2), dict(base=math.inf), dict(metric='l1'), dict(algorithm=3), dict(projection='pca'), dict(method='sort'), dict(method='fast'), dict(chunk=0)):
+        with pytest.raises(ValueError): mutual_information(x, y, **kwargs)
+    with pytest.raises(TypeError): ross_mi(x, y.double())
+    with pytest.raises(ValueError): mutual_information(x, x, projection='lda')
+    with pytest.warns(UserWarning, match='class labels'): mutual_information(x, y.double())
+
+def test_the_papers_estimator():
+    x, y = classes(0, n=400, d=2); x = x/100                                                # well inside the gap of 1 between one-hot labels
+    assert abs(float(paper_mi(x, y) - mutual_information(x, y, metric='chebyshev'))) < 1e-6
+    assert float(paper_mi(x*1e4, y)) < 0.2*float(mutual_information(x*1e4, y))               # outside it
+
+def test_error_bar_and_drift():
+    x, y = classes(1, n=600, d=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error'); mi, se = mutual_information(x, y, return_error=True)
+    assert mi == mutual_information(x, y) and 0 < float(se) < 0.2
+    gen = torch.Generator().manual_seed(0); u = torch.randn(600, 5, generator=gen)
+    with pytest.warns(UserWarning, match='not converged'): mutual_information(u, .99*u + .14*torch.randn(600, 5, generator=gen), return_error=True)
+
+def test_projection_never_invents():
+    x = torch.randn(400, 300, generator=torch.Generator().manual_seed(0)); y = torch.arange(400) % 5
+    assert abs(float(mutual_information(x, y, projection='lda', base=math.e))) < 0.05        # 300 features to overfit, nothing to find
+
+def peak(code):
+    "Growth of a fresh process's memory in MiB while `code` runs, after inputs and compiled code are in place."
+    head = "import torch, resource; from milr import mutual_information as mi; torch.set_num_threads(1)\nx = torch.randn(60000, 10); y = torch.arange(60000) % 10\nmi(x[:500], y[:500]); mi(x[:500, :2], y[:500])\nm0 = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    out = subprocess.run([sys.executable, '-c', head + code + "\nprint((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - m0)/1024)"], capture_output=True, text=True, check=True)
+    return float(out.stdout)
+
+def test_memory(): assert peak('mi(x, y)') < 1024
+
+@pytest.mark.slow
+@pytest.mark.parametrize('code', ["mi(x, y, method='torch')", "mi(x, y, method='matmul')", "mi(x[:20000], x[:20000, :1])", "mi(x, y, projection='lda')"])
+def test_memory_of_other_paths(code): assert peak(code) < 1024
