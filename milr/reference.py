@@ -165,7 +165,7 @@ def mi_by_sample_size(
     seed=0,       # of the subsets
     estimator=mutual_information, # (x, y, **kwargs) -> MI; `paper_mi` for the paper's
     cache=None,   # a folder that keeps the estimates, so that an interrupted curve goes on; None keeps nothing
-    progress=True,# a progress bar once the run takes longer than two seconds
+    progress=True,# a progress bar once the run takes longer than two seconds; or a function (total, text) -> bar
     **kwargs,     # for the estimator: k, metric, base, …
 )->SampleSizeCurve:
     "MI of random subsets against their size (Figure 1)."
@@ -174,11 +174,22 @@ def mi_by_sample_size(
     sizes = _check_sizes(sizes, len(x), repeats)
     path = Path(cache).expanduser()/f"{_digest(x, y, estimator, (seed, sorted(kwargs.items())))}.jsonl" if cache else None
     found = _kept(path)
-    for size, r in tqdm([p for s in sizes for r in range(repeats) if (p := (s, r)) not in found], delay=2, mininterval=1, disable=not progress, leave=False):
-        i = _subset(len(x), size, r, seed)
-        found[size, r] = float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs))
-        if path: _keep(path, size, r, found[size, r])
+    todo = [p for s in sizes for r in range(repeats) if (p := (s, r)) not in found]
+    with _bar(len(todo), progress) as bar:
+        for size, r in todo:
+            i = _subset(len(x), size, r, seed)
+            found[size, r] = float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs))
+            if path: _keep(path, size, r, found[size, r])
+            bar.update()
     return SampleSizeCurve(torch.tensor(sizes), torch.tensor([[found[s, r] for r in range(repeats)] for s in sizes], dtype=torch.float64))
+
+def _bar(
+    total:int, # steps
+    progress,  # as in `mi_by_sample_size`
+):             # something with `update()`
+    "A progress bar of the wanted kind."
+    if callable(progress): return progress(total, "estimates")
+    return tqdm(total=total, delay=2, mininterval=1, disable=not progress, leave=False)
 
 def _keep(
     path:Path, # the file
