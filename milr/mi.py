@@ -502,7 +502,7 @@ def _choose(method:str, n:int, d:int, p:float, on_cpu:bool)->str: # a key of _pa
     if method == 'auto':
         if d == 1: return 'sort'
         if not on_cpu: return 'torch'
-        if d <= 3 and (n >= 5000 or numba is None): return 'tree'
+        if d <= 3 and (n >= 10_000 or numba is None): return 'tree'
         if numba is None: return 'torch'
         return 'direct' if d <= (48 if p == 2 else 24) else 'matmul' if p == 2 else 'tiled'
     wrong = {'sort': d > 1, 'matmul': p != 2, 'tiled': p == 2}.get(method, False)

@@ -1,5 +1,5 @@
 "Properties of the estimators that a notebook cell cannot check: generated inputs, other processes, all paths on ties."
-import math, subprocess, sys, warnings
+import math, os, subprocess, sys, warnings
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.mi import ksg_mi, ksg_reference, mutual_information, paper_mi, ross_mi, ross_reference, _expected_digamma, _paths
@@ -165,6 +165,6 @@ def peak(code):
 
 def test_memory(): assert peak('mi(x, y)') < 1024
 
-@pytest.mark.slow
+@pytest.mark.skipif('MILR_SLOW' not in os.environ, reason='slow: set MILR_SLOW=1')
 @pytest.mark.parametrize('code', ["mi(x, y, method='torch')", "mi(x, y, method='matmul')", "mi(x[:20000], x[:20000, :1])", "mi(x, y, projection='lda')"])
 def test_memory_of_other_paths(code): assert peak(code) < 1024
