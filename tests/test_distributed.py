@@ -3,6 +3,7 @@ import json, os, subprocess, sys
 from pathlib import Path
 
 import pytest, torch.distributed as dist
+from filelock import FileLock
 
 here = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs torch.distributed with gloo")
@@ -16,9 +17,12 @@ def torchrun(*args):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    out = tmp_path_factory.mktemp("ranks")/"rank"
-    torchrun(here/"distributed_worker.py", out)
-    return [json.loads(Path(f"{out}{r}").read_text()) for r in range(2)]
+    "What both processes saw; run once, also when pytest itself runs in several processes."
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ: base = base.parent
+    with FileLock(base/"ranks.lock"):
+        if not (base/"rank1").exists(): torchrun(here/"distributed_worker.py", base/"rank")
+    return [json.loads((base/f"rank{r}").read_text()) for r in range(2)]
 
 def test_replicas_with_different_noise_hold_the_same_bits(ranks):
     a, b = (r["replicas"] for r in ranks)
