@@ -504,7 +504,7 @@ def _choose(method:str, n:int, d:int, p:float, on_cpu:bool)->str: # a key of _pa
         if not on_cpu: return 'torch'
         if d <= 3 and (n >= 10_000 or numba is None): return 'tree'
         if numba is None: return 'torch'
-        return 'direct' if d <= (48 if p == 2 else 24) else 'matmul' if p == 2 else 'tiled'
+        return 'direct' if d <= (32 if p == 2 else 24) else 'matmul' if p == 2 else 'tiled'
     wrong = {'sort': d > 1, 'matmul': p != 2, 'tiled': p == 2}.get(method, False)
     if wrong: raise ValueError(f"method {method!r} does not apply to {d} features with this metric; 'sort' is for one feature, 'matmul' for metric='euclidean', 'tiled' for 'chebyshev': pass method='auto'")
     if not on_cpu and method not in ('torch', 'sort'): raise ValueError(f"method {method!r} runs on the CPU; pass method='auto' for tensors on a GPU")

@@ -157,6 +157,12 @@ def test_projection_never_invents():
     x = torch.randn(400, 300, generator=torch.Generator().manual_seed(0)); y = torch.arange(400) % 5
     assert abs(float(mutual_information(x, y, projection='lda', base=math.e))) < 0.05        # 300 features to overfit, nothing to find
 
+def test_without_numba():
+    code = "import sys; sys.modules['numba'] = None\nimport torch; from milr.mi import mutual_information as mi, _choose\ng = torch.Generator().manual_seed(0); x = torch.randn(200, 40, generator=g); y = torch.arange(200) % 4\nassert _choose('auto', 200, 40, 2., True) == 'torch'; print(repr(float(mi(x, y))))"
+    gen = torch.Generator().manual_seed(0); x, y = torch.randn(200, 40, generator=gen), torch.arange(200) % 4
+    plain = float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+    assert abs(plain - float(mutual_information(x, y, method='matmul'))) < 1e-10
+
 def peak(code):
     "Growth of a fresh process's memory in MiB while `code` runs, after inputs and compiled code are in place."
     head = "import torch, resource; from milr import mutual_information as mi; torch.set_num_threads(1)\nx = torch.randn(60000, 10); y = torch.arange(60000) % 10\nmi(x[:500], y[:500]); mi(x[:500, :2], y[:500])\nm0 = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
