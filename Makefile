@@ -5,7 +5,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test env export readme clean
+.PHONY: figures test env export readme bundle clean
 
 figures: env
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -32,6 +32,28 @@ readme:
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
 	| sed -e 's#](\([0-9a-z_/]*\.ipynb\)#](nbs/\1#g' -e 's#](\.\./#](#g' \
 	| awk '/^```/ {if (!inside && $$0 == "```") $$0 = "```python"; inside = !inside} 1' > $(README)
+
+# One folder that installs and runs `milr figures` without a network: wheels, the data found here, and the project as committed.
+# Another Python or machine: make bundle PYTHON_VERSION=3.12 PLATFORM="manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64" CONSTRAINTS=
+# Another build of torch: PIP_ARGS="--index-url ..." of the index that has it. On Linux the usual index gives the CUDA build, some gigabytes.
+BUNDLE ?= build/bundle
+PLATFORM ?=
+PYTHON_VERSION ?=
+CONSTRAINTS ?= constraints.txt
+PIP_ARGS ?=
+target := $(if $(PYTHON_VERSION),--python-version $(PYTHON_VERSION)) $(foreach p,$(PLATFORM),--platform $(p))
+bundle: env
+	test ! -e $(BUNDLE) || { echo "$(BUNDLE) is there already; remove it, or name another with BUNDLE="; exit 1; }
+	mkdir -p $(BUNDLE)/wheels $(BUNDLE)/data $(BUNDLE)/project
+	git archive HEAD | tar -x -C $(BUNDLE)/project
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(BUNDLE)/wheels $(BUNDLE)/project
+	rm -rf $(BUNDLE)/project/build $(BUNDLE)/project/*.egg-info
+	$(BIN)/python -m pip download --dest $(BUNDLE)/wheels --only-binary=:all: $(target) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(PIP_ARGS) $(BUNDLE)/wheels/milr-*.whl
+	$(BIN)/milr data mnist
+	cp -R "$${MILR_DATA:-$$HOME/.cache/milr/data}/." $(BUNDLE)/data
+	test -z "$$MILR_CIFAR10" || cp -R "$$MILR_CIFAR10" $(BUNDLE)/data/cifar10-jpeg$$(test -d "$$MILR_CIFAR10" || echo .tar.xz)
+	cp milr.sh $(BUNDLE)
+	@echo "take $(BUNDLE) along; there: ./milr.sh figures"
 
 clean:
 	rm -rf .venv build dist *.egg-info
