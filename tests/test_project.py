@@ -59,7 +59,8 @@ def test_figure_runs_at_smoke(figure, tmp_path):
     env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
     subprocess.run([BIN/"papermill", ROOT/"nbs"/"figures"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
                    check=True, env=env, capture_output=True)
-    assert sorted(p.suffix for p in (tmp_path/"files").iterdir()) == [".csv", ".json", ".png", ".svg"]
+    assert {p.suffix for p in (tmp_path/"files").glob(f"{figure}.*")} == {".csv", ".json", ".png", ".svg"}
+    assert all(p.name.startswith(figure) for p in (tmp_path/"files").iterdir())
     assert (tmp_path/"files"/f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
 
 TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".txt", ".csv", ".json"}
