@@ -12,7 +12,11 @@ SMALL = Settings(dataset="digits", n_train=200, n_test=100, width=.25, epochs=2,
 @pytest.fixture(scope="module")
 def two_workers():
     "A local Ray of two CPUs; without it, `run_all` starts one of its own."
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    for last in (False, True):      # Ray gives its own processes 30 seconds to start, which a busy machine may miss
+        try: ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"); break
+        except Exception:
+            ray.shutdown()
+            if last: raise
     yield
     ray.shutdown()
 
