@@ -63,7 +63,7 @@ def run_figure(
     if lenient: parameters = {k: v for k, v in parameters.items() if k in known}
     if wrong := set(parameters) - set(known): raise CommandError(f"{name} has no parameter {', '.join(sorted(wrong))}; it has {', '.join(known)}")
     try:
-        with _Progress(): papermill.execute_notebook(str(notebooks[name]), str(part), parameters, cwd=str(project_root()), progress_bar=False)
+        with _Progress(): papermill.execute_notebook(str(notebooks[name]), str(part), parameters, cwd=str(project_root()), progress_bar=False, start_timeout=600)
         _without_machine(part); os.replace(part, target)
     except papermill.PapermillExecutionError as e: raise (NoData if e.ename == "DataUnavailable" else CommandError)(_message(e)) from None
     finally: part.unlink(missing_ok=True)
