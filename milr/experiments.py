@@ -375,13 +375,13 @@ def run_all(
 
 # %% ../nbs/09_experiments.ipynb #c044
 _SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
-_QUICK = dict(n_train=10_000, width=.25, epochs=15, batch_size=50, seeds=1)
+_QUICK = dict(n_train=8000, width=.25, epochs=12, batch_size=50, seeds=1)
 _CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
 PRESETS = {
     "fig3": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5)),
     "fig4": dict(smoke=_SMOKE, quick=_CIFAR | dict(n_train=1500, n_test=1000, width=.125, dropout=0.0, epochs=6, batch_size=32, seeds=1), paper=_CIFAR | dict(epochs=350, seeds=3)),
     "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, paper=dict(seeds=5)),
-    "fig6": dict(smoke=_SMOKE, quick=_QUICK | dict(n_train=5000, epochs=12), paper=dict(seeds=5))}
+    "fig6": dict(smoke=_SMOKE, quick=_QUICK | dict(n_train=5000), paper=dict(seeds=5))}
 
 def preset_settings(
     figure:str, # such as "fig3"
