@@ -417,27 +417,32 @@ def _all_products(X, x, norm, eps, r, rs, end, order, w, chunk):
 
 # %% ../nbs/00_mi.ipynb #c044
 @_compile
-def _exceeds(a, b, limit):
-    "Whether any difference exceeds the limit, 64 features at a time."
-    for q in range(0, len(a), 64):
-        aa, bb, c = a[q:q+64], b[q:q+64], np.int32(0)
-        for p in range(len(aa)): c += np.int32(abs(aa[p]-bb[p]) > limit)
+def _staircase(X, order, centre, step, out):
+    "Which of 256 steps around the centre each number stands on; rows in order."
+    for i in range(len(X)):
+        a, o = X[order[i]], out[i]
+        for q in range(len(a)): o[q] = np.uint8(np.int32(min(255., max(0., (a[q]-centre[q])/step + 128.))))
+
+@_compile
+def _apart(a, b, limit):
+    "Whether any two steps are further apart than the limit; multiples of 128 features."
+    for q in range(0, len(a), 128):
+        aa, bb, c = a[q:q+128], b[q:q+128], False
+        for p in range(128): u, v = aa[p], bb[p]; c |= np.uint8(max(u, v)-min(u, v)) > limit
         if c: return True
     return False
 
 @_compile
+def _steps(r, step): return np.uint8(min(255., r/step + 1.01)) # so many steps apart can still be r
+
+# %% ../nbs/00_mi.ipynb #c046
+@_compile
 def _exact_largest(a, b):
     "Max-norm distance in float64."
-    m = 0.
-    for q in range(len(a)):
-        t = abs(np.float64(a[q])-np.float64(b[q]))
-        m = t if t > m else m
-    return m
+    m = np.int64(0)
+    for q in range(len(a)): m = max(m, np.float64(abs(np.float64(a[q])-np.float64(b[q]))).view(np.int64))
+    return np.int64(m).view(np.float64)
 
-@_compile
-def _widen(r, room): return np.float32(r*(1+2.**-21) + room)
-
-# %% ../nbs/00_mi.ipynb #c045
 @_compile
 def _insert(top, tied, i, v, k):
     "Keep the k smallest distances of sample i, and how many more equal the largest of them."
@@ -449,51 +454,51 @@ def _insert(top, tied, i, v, k):
     top[i, p] = v
     tied[i] = tied[i]+1 if top[i, k-1] == last else 0
 
+# %% ../nbs/00_mi.ipynb #c047
 @_compile
-def _largest_own(X32, start, end, kk, room, X, order, top, tied):
-    "The k nearest of the own class, pairs dropped as soon as they exceed both samples' k-th."
-    for i in range(len(X32)):
+def _largest_own(Q, step, start, kk, X, order, top, tied):
+    "The k nearest of the own class; a pair is dropped as soon as it exceeds both samples' k-th."
+    for i in range(len(Q)):
         k = kk[i]
         for j in range(start[i], i):
-            if not _exceeds(X32[i], X32[j], _widen(max(top[i, k-1], top[j, k-1]), room)):
+            if not _apart(Q[i], Q[j], _steps(max(top[i, k-1], top[j, k-1]), step)):
                 v = _exact_largest(X[order[i]], X[order[j]])
                 _insert(top, tied, i, v, k); _insert(top, tied, j, v, k)
 
-# %% ../nbs/00_mi.ipynb #c046
 @_compile
-def _largest_others(X32, end, room, X, order, r, lt, le, T, W):
+def _largest_others(Q, step, end, X, order, r, lt, le, T, W):
     "Tiles of T by T pairs, W features at a time, so that both stay in cache; survivors are measured."
-    n, d = X32.shape; pi, pj, lim = np.empty(T*T, np.int64), np.empty(T*T, np.int64), np.empty(T*T, np.float32)
+    n, d = Q.shape; pi, pj, lim = np.empty(T*T, np.int64), np.empty(T*T, np.int64), np.empty(T*T, np.uint8)
     for i0 in range(0, n, T):
         for j0 in range(i0, n, T):
             c = 0
             for i in range(i0, min(n, i0+T)):
-                for j in range(max(end[i], j0), min(n, j0+T)): pi[c] = i; pj[c] = j; lim[c] = _widen(max(r[i], r[j]), room); c += 1
+                for j in range(max(end[i], j0), min(n, j0+T)): pi[c] = i; pj[c] = j; lim[c] = _steps(max(r[i], r[j]), step); c += 1
             for q in range(0, d, W):
                 left = 0
                 for p in range(c):
                     i, j, limit = pi[p], pj[p], lim[p]; pi[left] = i; pj[left] = j; lim[left] = limit
-                    left += not _exceeds(X32[i, q:q+W], X32[j, q:q+W], limit)
+                    left += not _apart(Q[i, q:q+W], Q[j, q:q+W], limit)
                 c = left
                 if c == 0: break
             for p in range(c):
                 i, j = pi[p], pj[p]; v = _exact_largest(X[order[i]], X[order[j]])
                 lt[i] += v < r[i]; le[i] += v <= r[i]; lt[j] += v < r[j]; le[j] += v <= r[j]
 
-# %% ../nbs/00_mi.ipynb #c047
+# %% ../nbs/00_mi.ipynb #c049
 def _stats_tiled(x, y, kk, p, chunk):
-    "Max-norm counts by tiles with early exit; memory is a float32 copy of x."
-    order, start, end, k = _by_class(y, kk); x = x.contiguous().numpy(); n = len(x)
-    X = x if x.dtype == np.float32 else x - x.mean(0)
-    room = 0. if x.dtype == np.float32 else 2.**-21*float(np.abs(X).max())     # float32 inputs are held exactly
-    X32 = X[order].astype(np.float32, copy=False)
+    "Max-norm counts by tiles with early exit; memory is one byte a number."
+    order, start, end, k = _by_class(y, kk); x = x.contiguous().numpy(); n, d = x.shape
+    some = order[:min(n, 65)]; usual = float(np.median([_exact_largest(x[i], x[j]) for i, j in zip(some, some[1:])]))
+    step = usual/100 if usual > 1e-290 else 1.
+    Q = np.zeros((n, d + -d%128), np.uint8); _staircase(x, order, x.mean(0), step, Q)
     top, tied, lt, le = np.full((n, k.max()), np.inf), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
-    _largest_own(X32, start, end, k, room, x, order, top, tied)
+    _largest_own(Q, step, start, k, x, order, top, tied)
     r = top[np.arange(n), k-1]; own = [(top < r[:, None]).sum(1), (top == r[:, None]).sum(1) + tied]
-    _largest_others(X32, end, room, x, order, r, lt, le, 32, 128)
+    _largest_others(Q, step, end, x, order, r, lt, le, 32, 1024)
     return _unsorted(np.stack([own[0], own[1], own[0], own[1]]).astype(np.int64), lt, le, order)
 
-# %% ../nbs/00_mi.ipynb #c049
+# %% ../nbs/00_mi.ipynb #c051
 _paths = dict(torch=_stats_torch, sort=_stats_sort, tree=_stats_tree, direct=_stats_direct, matmul=_stats_matmul, tiled=_stats_tiled)
 
 def _choose(method:str, n:int, d:int, p:float, on_cpu:bool)->str: # a key of _paths
@@ -511,7 +516,7 @@ def _choose(method:str, n:int, d:int, p:float, on_cpu:bool)->str: # a key of _pa
     if numba is None and method in ('direct', 'matmul', 'tiled'): raise ValueError(f"method {method!r} needs Numba: pip install numba, or pass method='auto'")
     return method
 
-# %% ../nbs/00_mi.ipynb #c051
+# %% ../nbs/00_mi.ipynb #c053
 def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
     "Contributions in nats of the samples whose label occurs at least twice."
     _, y, size = torch.unique(y, return_inverse=True, return_counts=True); size = size[y]
@@ -523,7 +528,7 @@ def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
     psi = lambda v: torch.digamma(v.double())
     return (psi(torch.full_like(kk, len(x))) - psi(size)) + (psi(kk) - _expected_digamma(a, s, s_c, kk-a_c))
 
-# %% ../nbs/00_mi.ipynb #c057
+# %% ../nbs/00_mi.ipynb #c059
 def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to themselves
     "Contributions in nats, short of ψ(N)."
     psi = lambda v: torch.digamma(v.double())
@@ -546,7 +551,7 @@ def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22):
         out.append(_ksg_block(dx, dy, k, algorithm))
     return torch.cat(out) + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
 
-# %% ../nbs/00_mi.ipynb #c062
+# %% ../nbs/00_mi.ipynb #c064
 def _error(n:int, run, mi, seed:int, splits=(2, 3, 4, 5, 6, 7, 8, 9, 10)): # run: indices -> estimate
     "Standard error by non-overlapping subsamples, and the mean estimate on halves."
     gen, num, den, halves = torch.Generator().manual_seed(seed), 0., 0, None
@@ -563,7 +568,7 @@ def _warn_drift(mi, se, halves, scale):
     if abs(drift) > max(3*float(se), 0.1*abs(float(mi)), 0.05/scale):
         warnings.warn(f"the estimate has not converged: {float(halves):.2f} on halves of the sample, {float(mi):.2f} on all of it. Strong dependence or many dimensions defeat k-NN estimates, which are then too low; take more samples, or for labels projection='lda'", stacklevel=4)
 
-# %% ../nbs/00_mi.ipynb #c064
+# %% ../nbs/00_mi.ipynb #c066
 def _folds(y, parts, seed):
     "A fold number for each sample, each class spread evenly."
     shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
@@ -582,7 +587,7 @@ def _select(x, y, n_y, means):
     if len(keep) == 0: keep = F.topk(1).indices
     return keep, within[keep].clamp(min=max(1e-300, 1e-12*float(within.max()))).sqrt()
 
-# %% ../nbs/00_mi.ipynb #c065
+# %% ../nbs/00_mi.ipynb #c067
 def _shrunk(residuals, dof):
     "Covariance shrunk to its diagonal by as much as its sampling noise warrants (Chen et al. 2010)."
     S = residuals.T @ residuals/dof; p = len(S); square, trace = float((S**2).sum()), float(S.trace())
@@ -605,7 +610,7 @@ def _quadratic(t, means, S, n_y, residuals, y):
         out.append(-(nu+p)/2*torch.log1p(q/nu) - torch.linalg.cholesky(own).diagonal().log().sum())
     return torch.stack(out, 1)
 
-# %% ../nbs/00_mi.ipynb #c066
+# %% ../nbs/00_mi.ipynb #c068
 def _log_posteriors(x, y, C, t): # training samples and labels, classes, held-out samples
     "log q(class | t) by each candidate, shape (candidates, len(t), C)."
     hot = torch.nn.functional.one_hot(y, C).double(); n_y = hot.sum(0); mean_of = lambda v: (hot.T @ v)/n_y.clamp(min=1)[:, None]
@@ -624,7 +629,7 @@ def _mixture(log_q, steps=100):
     for _ in range(steps): w = torch.softmax(w + log_q, 0).mean(1, keepdim=True).clamp(min=1e-12).log()
     return w
 
-# %% ../nbs/00_mi.ipynb #c068
+# %% ../nbs/00_mi.ipynb #c070
 def _projected_terms(x, y, terms, seed, parts=10):
     "Contributions in nats: held-out discriminants where they see more than neighbours do (`terms`)."
     _, y, size = torch.unique(y, return_inverse=True, return_counts=True); n, C = len(y), len(size); x = x.double()
@@ -646,7 +651,7 @@ def _better(both, fold):
         if rest.mean() > rest.std()/math.sqrt(len(rest)): result[out] = both[1, out]
     return result
 
-# %% ../nbs/00_mi.ipynb #c070
+# %% ../nbs/00_mi.ipynb #c072
 def mutual_information(
     x, # samples, shape (n, ...), tensor or NumPy array; or a list or dict of several such variables, e.g. a network's layers
     y, # integer labels, shape (n,); or floats, shape (n, ...), for a continuous Y
@@ -668,7 +673,7 @@ def mutual_information(
     if isinstance(x, (list, tuple)): return [one(v, f'x[{i}]') for i, v in enumerate(x)]
     return one(x, 'x')
 
-# %% ../nbs/00_mi.ipynb #c071
+# %% ../nbs/00_mi.ipynb #c073
 def _settings(k, metric, base, algorithm, seed, projection, method, chunk)->dict:
     "Check what does not depend on the data."
     if isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1: raise ValueError(f"chunk is {chunk!r}; expected how many distances to hold at once, such as 2**22")
@@ -691,7 +696,7 @@ def _estimate(x, y, return_error, k, p, scale, algorithm, seed, projection, meth
     _warn_drift(mi, se, halves, scale)
     return mi, se
 
-# %% ../nbs/00_mi.ipynb #c072
+# %% ../nbs/00_mi.ipynb #c074
 def _part(x, y, i, terms, labels, scale):
     "The estimate on a subsample, or None when no class has two members there."
     x, y = x[i], y[i]
@@ -706,7 +711,7 @@ def _with_projection(x, y, terms, return_error, scale, seed):
     out = _projected_terms(x, y, local, seed)/scale
     return (out.mean(), out.std()/math.sqrt(len(out))) if return_error else out.mean()
 
-# %% ../nbs/00_mi.ipynb #c073
+# %% ../nbs/00_mi.ipynb #c075
 def ross_mi(x, # as in mutual_information
             labels, # integer labels, shape (n,)
             k:int=3, # neighbours
@@ -723,7 +728,7 @@ def ksg_mi(x, # as in mutual_information
     "KSG 1 or 2 by its own name (Kraskov et al. 2004)."
     return mutual_information(x, _samples(y, 'y'), k, **kwargs)
 
-# %% ../nbs/00_mi.ipynb #c075
+# %% ../nbs/00_mi.ipynb #c077
 def paper_mi(x, # samples, shape (n, ...)
              labels, # integer labels, shape (n,)
              k:int=3, # neighbours

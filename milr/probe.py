@@ -382,7 +382,7 @@ def layer_mi(
 )->Tensor: # 0-dim float64; NaN where an activation is not finite
     "MI of one layer and the labels."
     if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
-    if not torch.isfinite(a).all(): return torch.tensor(math.nan, dtype=torch.float64)
+    if a.numel() and a.is_floating_point() and not torch.stack(torch.aminmax(a)).isfinite().all(): return torch.tensor(math.nan, dtype=torch.float64)   # NaN comes through; cheaper than a look at each
     try: return torch.as_tensor(estimator(a, y.to(a.device), k), dtype=torch.float64).cpu()
     except ValueError as e: raise ValueError(f"layer {name!r}: {e}") from e
 
