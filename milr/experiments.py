@@ -54,6 +54,7 @@ class Settings:
     momentum: float = 0.0        # of SGD; above 0 with Nesterov's acceleration
     layerwise: bool = False      # a LR for each layer from its own I(H_i;Y)
     probe_size: int = 1000       # samples of the probe
+    redraw: bool = False         # other samples of the probe at each measurement
     k: int = 3                   # neighbours
     metric: str = "euclidean"    # distance between activations
     tiles: int = 0               # copies of the samples in IXY; 0: k + 1
@@ -169,7 +170,7 @@ class _Parts:
         self.model = build_model(s.model, tuple(self.x.shape[1:]), len(self.data.classes), s.seed, width=s.width, dropout=s.dropout)
         self.model.to(s.device, memory_format=torch.channels_last)
         self.probe = LayerProbe(self.model, self.x, self.y, layers="all" if s.layerwise else "output", samples=s.probe_size, seed=s.seed,
-            k=s.k, estimator=partial(mutual_information, metric=s.metric))
+            redraw=s.redraw, k=s.k, estimator=partial(mutual_information, metric=s.metric))
         self.IXY = self.probe.reference(s.tiles or None)
         groups = layer_groups(self.model) if s.layerwise else self.model.parameters()
         self.optimizer = torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, nesterov=s.momentum > 0)
@@ -192,6 +193,7 @@ class _Parts:
         else: self._plan_from(len(state["rows"]))
         self.generator.set_state(state["generator"]); torch.set_rng_state(state["cpu"])
         if state["cuda"]: torch.cuda.set_rng_state_all(state["cuda"])
+        self.probe.calls = len(state["rows"])
         return state["rows"]
 
     def _plan_from(self, epoch):
@@ -361,12 +363,13 @@ def run_all(
     many:list, # of `Settings`
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     jobs:int|None=None, # runs at once; None: on a CPU as many as cores, else 1
-    executor:str|None=None, # "processes" or "ray"; None: the environment's `MILR_EXECUTOR`, else "processes"
+    executor:str|None=None, # "processes", "ray", or "stored" to compute nothing; None: the environment's `MILR_EXECUTOR`, else "processes"
 )->list: # of `Run`, in the same order
     "Run them all, with a progress bar; what is stored already is not computed again."
     executor = executor or os.environ.get("MILR_EXECUTOR") or "processes"
     todo = [s for s in many if not _is_stored(s, root)]
-    if executor not in ("processes", "ray"): raise ValueError(f'executor must be "processes" or "ray", got {executor!r}')
+    if executor not in ("processes", "ray", "stored"): raise ValueError(f'executor must be "processes", "ray" or "stored", got {executor!r}')
+    if todo and executor == "stored": raise LookupError(f"{len(todo)} of {len(many)} runs are not stored, among them {todo[0]}; compute them first, with another executor")
     at_once = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
     for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
     with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo), "epochs") as bar:

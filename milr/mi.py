@@ -8,8 +8,7 @@ __all__ = ['ross_reference', 'ksg_reference', 'mutual_information', 'ross_mi', '
 # %% ../nbs/00_mi.ipynb #c002
 import math, numbers, warnings
 import numpy as np, torch
-from scipy.spatial import cKDTree
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 # %% ../nbs/00_mi.ipynb #c006
 def ross_reference(x:torch.Tensor, # samples, shape (n, d)
@@ -202,6 +201,7 @@ def _stats_sort(x, y, kk, p, chunk):
 # %% ../nbs/00_mi.ipynb #c030
 def _stats_tree(x, y, kk, p, chunk):
     "Counts by scipy's cKDTree."
+    from scipy.spatial import cKDTree                                 # here, because few need it and it takes a second to import
     X, Y, K = x.double().numpy(), y.numpy(), kk.numpy()
     r = np.empty(len(X))
     for c in np.unique(Y):
@@ -581,7 +581,7 @@ def _select(x, y, n_y, means):
     C, (n, d) = len(n_y), x.shape
     within = ((x - means[y])**2).sum(0)/max(1, n-C); between = (n_y[:, None]*(means - x.mean(0))**2).sum(0)/max(1, C-1)
     F = torch.where(within > 0, between/within.clamp(min=1e-300), torch.where(between > 0, math.inf, 0.))
-    cut = chi2.ppf(1 - 1/max(2, d), max(1, C-1))/max(1, C-1) if d > 1 else -1.
+    cut = chdtri(max(1, C-1), 1/max(2, d))/max(1, C-1) if d > 1 else -1.
     keep = (F > cut).nonzero()[:, 0]
     if len(keep) > n//4: keep = F.topk(max(1, n//4)).indices
     if len(keep) == 0: keep = F.topk(1).indices

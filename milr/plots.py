@@ -208,7 +208,8 @@ def save_figure(
     **facts, # for the JSON
 )->list: # the paths written
     "Write NAME.png, .svg, .csv and .json."
-    folder = Path(folder); paths = [folder/f"{name}.{e}" for e in ("png", "svg", "csv", "json")]; facts = provenance(**facts)
+    folder = Path(folder); paths = [folder/f"{name}.{e}" for e in ("png", "svg", "csv", "json")]
+    facts = provenance(run_seconds=round(sum(r.get("seconds", 0) for r in rows)), **facts)
     with plt.rc_context(STYLE):
         with whole_file(paths[0]) as f: fig.savefig(f, format="png", dpi=150)
         with whole_file(paths[1]) as f: fig.savefig(f, format="svg", metadata={"Date": None})

@@ -1,8 +1,9 @@
 "Runs survive kill -9, agree with themselves, and do not disturb each other."
-import csv, json, os, random, signal, subprocess, sys, time
-from dataclasses import asdict, replace
+import os, random, signal, subprocess, sys, time
+from dataclasses import replace
 import pytest
-from milr.experiments import Settings, preset_settings, run, run_all, run_hash
+from milr.experiments import Settings, preset_settings, run, run_all, run_grid, run_hash
+from milr.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
 SCRIPT = "import sys; from tests.test_experiments import *; run(SMALL, sys.argv[1], save_every=0)"
@@ -45,14 +46,20 @@ def test_damage_is_noticed(tmp_path, undisturbed, name):
     with pytest.warns(UserWarning, match="damaged"): again = run(short, tmp_path)
     assert strip(again.rows) == strip(first.rows) == undisturbed[:2]
 
-def test_same_seed_same_csv(tmp_path, root):
-    "Two runs of the figure give the same table but for the seconds."
-    tables = []
-    for i in range(2):
-        subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "smoke", "--out", tmp_path/str(i)], check=True, cwd=root,
-                       env=os.environ | {"MILR_RUNS": str(tmp_path/f"runs{i}")}, capture_output=True)
-        with open(tmp_path/str(i)/"fig3_mnist.csv") as f: tables.append([{k: v for k, v in r.items() if k != "seconds"} for r in csv.DictReader(f)])
-    assert tables[0] == tables[1] and len(tables[0]) == 12
+def test_a_redrawn_probe_resumes(tmp_path):
+    "Which samples are drawn depends on the epoch, not on how often the process was started."
+    s = replace(SMALL, epochs=4, redraw=True); whole = run(s, tmp_path/"a")
+    def stop(s, row):
+        if row["epoch"] == 1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run(s, tmp_path/"b", stop, save_every=0)
+    assert strip(run(s, tmp_path/"b").rows) == strip(whole.rows)
+    assert [r["mi"] for r in whole.rows] != [r["mi"] for r in run(replace(s, redraw=False), tmp_path/"a").rows]
+
+def test_same_seed_same_table(tmp_path):
+    "Two computations of a figure's runs give the same table but for the seconds."
+    kw, seeds = preset_settings("fig3", "smoke")
+    a, b = ([{k: v for k, v in r.items() if k != "seconds"} for r in run_rows(run_grid(["fixed", "value_change"], seeds, tmp_path/i, **kw))] for i in "ab")
+    assert a == b and len(a) == 6
 
 def test_bad_parameters_leave_no_file(tmp_path, root):
     r = subprocess.run([sys.executable, "-m", "milr", "figure", "fig3", "--preset", "smoke", "--dataset", "minst", "--out", tmp_path/"out"], cwd=root, capture_output=True, text=True)
@@ -77,6 +84,11 @@ def test_parallel_runs_equal_serial_ones(tmp_path):
     first = replace(SMALL, epochs=2); many = [first, replace(first, seed=1), *(replace(SMALL, epochs=3, batch_size=b, continues=first) for b in (10, 30))]
     a, b = run_all(many, tmp_path/"a", jobs=2), run_all(many, tmp_path/"b", jobs=1)
     assert [strip(r.rows) for r in a] == [strip(r.rows) for r in b]
+
+def test_stored_only(tmp_path):
+    one = replace(SMALL, epochs=1); first = run(one, tmp_path)
+    assert run_all([one], tmp_path, executor="stored")[0].rows == first.rows
+    with pytest.raises(LookupError, match="1 of 2 runs are not stored"): run_all([one, replace(one, seed=1)], tmp_path, executor="stored")
 
 def test_an_error_in_a_worker_ends_the_call(tmp_path):
     with pytest.raises(ValueError, match="at least 6×6|cannot draw"): run_all([replace(SMALL, n_train=10**6, seed=i) for i in range(3)], tmp_path, jobs=2)

@@ -42,10 +42,22 @@ def test_links_of_the_readme_lead_somewhere():
 def test_notebooks_are_small_enough_to_read():
     assert [p.name for p in ROOT.glob("**/*.ipynb") if ".venv" not in p.parts and p.stat().st_size > 300_000] == []
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_imports_alone(module):
-    name = "milr" if module == "__init__" else f"milr.{module}"
-    subprocess.run([sys.executable, "-c", f"import {name}"], check=True, cwd=os.path.expanduser("~"))
+ALONE = """
+import os, sys, torch, numba, papermill, matplotlib.pyplot, scipy.stats, sklearn   # what is not ours: once for all
+failed = []
+for name in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        try: __import__(name); os._exit(0)
+        except BaseException as e: print(f"{name}: {e!r}", file=sys.stderr, flush=True); os._exit(1)
+    if os.waitpid(child, 0)[1]: failed.append(name)
+sys.exit(f"cannot be imported alone: {failed}" if failed else 0)
+"""
+
+def test_each_module_imports_alone():
+    "Each in a process that has imported nothing of milr before."
+    names = ["milr" if m == "__init__" else f"milr.{m}" for m in MODULES]
+    r = subprocess.run([sys.executable, "-c", ALONE, *names], capture_output=True, text=True, cwd=os.path.expanduser("~"))
+    assert r.returncode == 0, r.stderr
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs(notebook, tmp_path):
