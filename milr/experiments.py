@@ -381,13 +381,13 @@ def run_all(
 
 # %% ../nbs/09_experiments.ipynb #c044
 _SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
-_QUICK = dict(n_train=8000, width=.25, epochs=12, batch_size=50, seeds=1)
+_QUICK = dict(n_train=8000, n_test=2500, width=.25, epochs=12, batch_size=50, seeds=1)
 _CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
 PRESETS = {
     "fig3": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5)),
     "fig4": dict(smoke=_SMOKE, quick=_CIFAR | dict(n_train=5000, n_test=1000, shrink=2, width=.125, dropout=0.0, epochs=8, batch_size=32, seeds=1), paper=_CIFAR | dict(epochs=350, seeds=3)),
     "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, paper=dict(seeds=5)),
-    "fig6": dict(smoke=_SMOKE, quick=_QUICK | dict(n_train=5000), paper=dict(seeds=5))}
+    "fig6": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5))}
 
 def preset_settings(
     figure:str, # such as "fig3"
@@ -432,10 +432,10 @@ def run_batch_change(
 )->dict: # {row name: [runs, one a seed]}
     "The four rows of Figure 5, in its order."
     first = {i: Settings(**(kw | dict(method="value_change", seed=i, epochs=at))) for i in seeds}
-    def row(i, method, factor=factor, **more):
+    def row(i, method, **more):
         s = Settings(**(kw | dict(method=method, seed=i, continues=first[i]) | more))
         return replace(s, batch_size=s.batch_size*factor)
-    rows = {"same batch": [row(i, "value_change", 1) for i in seeds], "both tracked": [row(i, "value_change") for i in seeds],
+    rows = {"same batch": [Settings(**(kw | dict(method="value_change", seed=i))) for i in seeds], "both tracked": [row(i, "value_change") for i in seeds],
             "value first": [row(i, "value_then_both", value_epochs=(at, at + 5)) for i in seeds]}
     done = iter(run_all([s for many in rows.values() for s in many], root, jobs))
     runs = {name: [next(done) for _ in many] for name, many in rows.items()}
