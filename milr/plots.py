@@ -30,10 +30,11 @@ def mean_band(
     x=None, # positions; None: 0, 1, 2 …
     **kw, # colour and label, as for `ax.plot`
 ):
-    "Mean over seeds as a line, plus and minus one standard deviation as a band."
+    "Mean over seeds as a line, plus and minus one standard deviation as a band; ticks at whole epochs."
     a = np.asarray(series, dtype=float); x = np.arange(a.shape[1]) if x is None else x
     line, = ax.plot(x, a.mean(0), **kw)
     if len(a) > 1: ax.fill_between(x, a.mean(0) - a.std(0, ddof=1), a.mean(0) + a.std(0, ddof=1), color=line.get_color(), alpha=.2, lw=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return line
 
 # %% ../nbs/10_plots.ipynb #c010

@@ -153,6 +153,17 @@ def test_error_bar_and_drift():
     gen = torch.Generator().manual_seed(0); u = torch.randn(600, 5, generator=gen)
     with pytest.warns(UserWarning, match='not converged'): mutual_information(u, .99*u + .14*torch.randn(600, 5, generator=gen), return_error=True)
 
+@pytest.mark.parametrize('n, classes, d, gap, kw', [(300, 4, 20, .5, dict(projection='lda')), (400, 40, 2, 2., {}), (200, 4, 2, 1., {})])
+def test_the_error_bar_is_the_spread(n, classes, d, gap, kw):
+    "Over fresh samples, with the projection, with classes of about ten members, with few samples."
+    centres = gap*torch.randn(classes, d, generator=torch.Generator().manual_seed(99)); answers = []
+    for seed in range(25):
+        gen = torch.Generator().manual_seed(seed); y = torch.randint(0, classes, (n,), generator=gen)
+        with warnings.catch_warnings(): warnings.simplefilter('ignore'); answers.append([float(v) for v in mutual_information(centres[y] + torch.randn(n, d, generator=gen), y, return_error=True, **kw)])
+    mi, se = torch.tensor(answers).T
+    assert .6 < se.mean()/mi.std() < 1.9
+    assert ((mi - mi.mean()).abs() < 2*se).float().mean() >= .8
+
 def test_projection_never_invents():
     x = torch.randn(400, 300, generator=torch.Generator().manual_seed(0)); y = torch.arange(400) % 5
     assert abs(float(mutual_information(x, y, projection='lda', base=math.e))) < 0.05        # 300 features to overfit, nothing to find
