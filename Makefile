@@ -5,7 +5,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test env export readme bundle clean
+.PHONY: figures test coverage faults env export readme bundle clean
 
 figures: env
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -13,6 +13,18 @@ figures: env
 test: env
 	$(BIN)/milr data mnist
 	$(BIN)/python -m pytest
+
+# Branch coverage of milr/ by the tests and the notebooks they run. Compiled functions are invisible to it, so Numba is off, which takes longer.
+coverage: env
+	$(BIN)/python -m coverage erase
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -n 0 $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+# Everything that is broken on purpose, the long versions too (about half an hour), counted for nbs/studies/faults.ipynb.
+faults: env
+	rm -f tests/faults.jsonl
+	MILR_SLOW=1 MILR_FAULTS=$(CURDIR)/tests/faults.jsonl $(BIN)/python -m pytest -n 0 tests/test_faults_estimator.py tests/test_faults_networks.py tests/test_faults_files.py tests/test_data.py
 
 env: .venv/ready
 

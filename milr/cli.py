@@ -118,7 +118,8 @@ def _runs(a):
     from milr.experiments import runs_root, Settings
     base = vars(Settings())
     for f in sorted(runs_root().glob("*/settings.json")):
-        s = json.loads(f.read_text(encoding="utf-8"))
+        try: s = {**json.loads(f.read_text(encoding="utf-8"))}
+        except (ValueError, TypeError): print(f.parent.name, "damaged settings.json"); continue
         done = "finished" if (f.parent/"result.pt").exists() else "started "
         print(f.parent.name, done, s["method"], f"seed={s['seed']}", *[f"{k}={v}" for k, v in s.items() if k not in ("method", "seed", "continues") and v != base.get(k) and v != []], "continues" if s["continues"] else "")
 
@@ -148,5 +149,5 @@ def main(
     "The `milr` command."
     a = _parser().parse_args(argv)
     try: _environment(a); a.f(a); return 0
-    except (CommandError, ValueError) as e: print(f"milr: {e}", file=sys.stderr); return 1
+    except (CommandError, ValueError, OSError) as e: print(f"milr: {e}", file=sys.stderr); return 1
     except KeyboardInterrupt: print("milr: interrupted; the same command goes on from the last checkpoint", file=sys.stderr); return 130

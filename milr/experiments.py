@@ -8,12 +8,12 @@ __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Setting
            'best_device', 'run_grid', 'run_batch_change']
 
 # %% ../nbs/09_experiments.ipynb #c002
-import ast, hashlib, io, json, os, platform, time, warnings
+import ast, hashlib, io, json, os, platform, threading, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict, replace, fields
 from functools import lru_cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from queue import Empty
 import torch, torch.nn.functional as F
@@ -293,8 +293,10 @@ def progress(
 
 # %% ../nbs/09_experiments.ipynb #c034
 def _set_queue(q):
-    "Remember where a worker reports its rows."
+    "Remember where a worker reports its rows; a worker whose parent is killed ends too."
     _set_queue.q = q
+    def end(): parent_process().join(); os._exit(1)
+    threading.Thread(target=end, daemon=True).start()
 
 def _work(s, root): run(s, root, lambda s, row: _set_queue.q.put((s, row)))
 

@@ -70,6 +70,7 @@ def _tensor(v, # a torch tensor or NumPy array
     if isinstance(v, np.ndarray): v = _from_numpy(v, name)
     if not isinstance(v, torch.Tensor): raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: pass np.asarray({name})")
     if v.is_quantized: raise TypeError(f"{name} is quantised; pass {name}.dequantize()")
+    if v.is_nested: raise TypeError(f"{name} is a nested tensor; pass torch.nested.to_padded_tensor({name}, 0.)")
     if v.layout != torch.strided: raise TypeError(f"{name} is sparse ({v.layout}); pass {name}.to_dense()")
     if v.is_meta: raise TypeError(f"{name} is on the meta device and holds no numbers; pass a tensor with data")
     if v.is_complex(): raise TypeError(f"{name} is complex; pass torch.view_as_real({name}) to treat it as two real features")
@@ -103,7 +104,9 @@ def _moderate(x, name):
     top = float(torch.stack(torch.aminmax(x)).abs().max())            # NaN and infinities come through
     if not math.isfinite(top): raise ValueError(f"{name} holds NaN or infinite values; expected finite numbers: find where they arise, or drop those samples")
     e = math.frexp(top)[1]
-    return x if abs(e) < 40 or top == 0 else torch.ldexp(x.double(), torch.tensor(max(-1000, min(1000, -e)), device=x.device))
+    if abs(e) < 40 or top == 0: return x
+    for part in (-e//2, -e - -e//2): x = torch.ldexp(x.double(), torch.tensor(part, device=x.device))   # in two steps: 2^1073 is no float64
+    return x
 
 # %% ../nbs/00_mi.ipynb #c021
 def _labels(y, name:str='y')->torch.Tensor: # shape (n,), int64
@@ -691,6 +694,7 @@ def _estimate(x, y, return_error, k, p, scale, algorithm, seed, projection, meth
     terms = (lambda x, y: _ross_terms(x, y, min(k, len(x)-1), p, method, chunk)) if labels else (lambda x, y: _ksg_terms(x, y, min(k, len(x)-1), p, algorithm, method, chunk))
     if projection: return _with_projection(x, y, terms, return_error, scale, seed)
     mi = terms(x, y).mean()/scale
+    mi = torch.where(mi.abs() < 1e-12, 0., mi)                            # the rounding of sums of digammas, not information
     if not return_error: return mi
     se, halves = _error(len(x), lambda i: _part(x, y, i.to(x.device), terms, labels, scale), mi, seed)
     _warn_drift(mi, se, halves, scale)

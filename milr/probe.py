@@ -62,6 +62,7 @@ def kept_buffers(model:nn.Module): # any module
     try: yield
     finally:
         for m, name, b, copy in kept:
+            if b.shape != copy.shape: b.resize_(copy.shape)                # an observer's first look
             if not torch.equal(b, copy): b.detach().copy_(copy)
             m._buffers[name] = b
 
@@ -130,16 +131,22 @@ def main_tensor(
     key:str|int|None=None, # entry of a dict, attribute, or place in a tuple
 )->Tensor: # its activations
     "The activations in what a module returned."
-    if key is not None: out = getattr(out, key) if isinstance(key, str) and not isinstance(out, dict) else out[key]
+    if key is not None:
+        try: out = getattr(out, key) if isinstance(key, str) and not isinstance(out, dict) else out[key]
+        except (LookupError, AttributeError, TypeError): raise ValueError(f"the model returned a {type(out).__name__}{_entries(out)}, which has no output={key!r}") from None
     if isinstance(out, (list, tuple)) and out: return main_tensor(out[0])
     if isinstance(out, dict):
         out = next((out[k] for k in ("logits", "output") if k in out), next(iter(out.values())) if len(out) == 1 else out)
     if isinstance(out, Tensor): return _plain_tensor(out)
-    names = f" with {sorted(map(str, out))}" if isinstance(out, dict) else ""
-    raise TypeError(f"cannot tell which part of a {type(out).__name__}{names} holds the activations; pass output=<name or index>")
+    raise TypeError(f"cannot tell which part of a {type(out).__name__}{_entries(out)} holds the activations; pass output=<name or index>")
+
+def _entries(out): return f" with {sorted(map(str, out))}" if isinstance(out, dict) else f" of {len(out)}" if isinstance(out, (list, tuple)) else ""
 
 def _plain_tensor(t):
-    "Gather a tensor that is spread over processes; expand a quantised one."
+    "Gather a tensor that is spread over processes; expand a quantised one; refuse what holds no real numbers."
+    if t.is_complex() or t.is_meta or t.is_nested or t.layout != torch.strided:
+        kind = "complex" if t.is_complex() else "on the meta device" if t.is_meta else "nested" if t.is_nested else f"sparse ({t.layout})"
+        raise TypeError(f"activations are {kind}; expected a dense tensor of real numbers: measure another layer, or return torch.view_as_real(...) or .to_dense()")
     if hasattr(t, "full_tensor"): t = t.full_tensor()
     return t.dequantize() if t.is_quantized else t
 
@@ -428,9 +435,11 @@ class LayerProbe:
         self.calls += 1
         model = unwrap(self.model)
         if any(isinstance(p, UninitializedParameter) for p in model.parameters()): raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
+        if any(p.is_meta for p in model.parameters()): raise ValueError("the model is on the meta device, so it has no weights; use model.to_empty(device=...) and load some first")
         device = _device(model, self.subset.inputs)
+        if self._plan is None:                                                # apart, so that it leaves no trace in the first measurement
+            with untouched(model, device, self.autocast): self._look(model, device, pairs)
         with untouched(model, device, self.autocast):
-            if self._plan is None: self._look(model, device, pairs)
             return {n: v for names in in_passes(self._sizes, self.memory) for n, v in self._measure(model, device, names, pairs).items()}
 
     def _look(self, model, device, pairs):

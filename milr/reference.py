@@ -6,7 +6,7 @@
 __all__ = ['label_entropy', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
 # %% ../nbs/01_reference.ipynb #c002
-import hashlib, json, math, numbers, sys
+import hashlib, json, math, numbers, sys, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -96,6 +96,7 @@ def reference_mi(
 )->Tensor:              # IXY, 0-dim float64
     "The reference I(X;Y), the soft upper bound of every layer's information."
     _check_metric(metric)
+    if _tensor(labels, 'labels').ndim==0: raise ValueError("labels is a single number; expected one label a sample, shape (n,)")
     tiles = _check_tiles(tiles, k := _check_k(k, max(len(labels), 1)))
     if tiles==1: return mutual_information(x, labels, k, metric=metric, base=base, **kwargs)
     if tiles>k: return tiled_limit(x, labels, tiles, base)
@@ -151,9 +152,17 @@ def _digest(
 def _kept(
     path:Path|None, # the file, or None
 )->dict:            # {(size, repeat): estimate}
-    "Estimates in the file; a line cut short by an interruption is passed over."
-    lines = path.read_text().splitlines() if path and path.exists() else []
-    return {(size, r): mi for size, r, mi in (json.loads(line) for line in lines if line.endswith(']'))}
+    "Estimates in the file; lines that were damaged or cut short are passed over."
+    lines = [line for line in path.read_bytes().split(b'\n') if line] if path and path.exists() else []
+    good = [text for text, check in (line.rsplit(b' ', 1) for line in lines if b' ' in line) if check == _check(text)]
+    if len(good) < len(lines): warnings.warn(f"{path}: {len(lines)-len(good)} of {len(lines)} lines are damaged; their estimates are computed again", stacklevel=3)
+    return {(size, r): mi for size, r, mi in map(json.loads, good)}
+
+def _check(
+    text:bytes, # what a line says
+)->bytes:       # 16 hex digits
+    "What stands at the end of the line."
+    return hashlib.sha256(text).hexdigest()[:16].encode()
 
 # %% ../nbs/01_reference.ipynb #c045
 def mi_by_sample_size(
@@ -196,5 +205,7 @@ def _keep(
     *line,     # size, repeat, estimate
 ):
     "Add a line to the file."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a') as f: f.write('\n' + json.dumps(line))
+    path.parent.mkdir(parents=True, exist_ok=True); text = json.dumps(line).encode()
+    try:
+        with open(path, 'ab') as f: f.write(b'\n' + text + b' ' + _check(text))
+    except OSError as e: e.filename = str(path); raise

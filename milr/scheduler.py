@@ -175,6 +175,8 @@ class MutualInformationLR(LRScheduler):
         "Decide; warn once about measurements that cannot be used."
         mi = as_measurement(mi)
         record = next_record(self.optimizer.param_groups, self.policy, self.history, mi, self._ixy)
+        astray = [g["name"] for g in self.optimizer.param_groups if g.get("name", next(iter(mi))) not in mi] if len(mi) > 1 else []
+        if astray: self._tell("astray", f"parameter groups {astray} have names that were not measured; the measured layers are {list(mi)}. They follow the output layer; build the groups with layer_groups(model) and measure layers='all'")
         bad = {n: v for n, v in mi.items() if not is_valid(v)}
         if bad: self._tell("invalid", f"measurement {bad} is not finite and positive; the learning rate is held, here and whenever this happens again")
         return record, self.reference

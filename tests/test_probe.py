@@ -24,7 +24,7 @@ def state_of(model):
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     hooks = [[list(getattr(m, h)) for h in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
               "_forward_hooks_with_kwargs", "_forward_hooks_always_called")] for m in model.modules()]
-    t = lambda v: None if v is None else (id(v), v.detach().cpu().clone().numpy().tobytes())
+    t = lambda v: None if v is None else (id(v), v.detach().cpu().reshape(-1).clone().view(torch.uint8).numpy().tobytes())
     return dict(params=[t(p) for p in model.parameters()], grads=[t(p.grad) for p in model.parameters()], buffers=[t(b) for b in model.buffers()],
                 needs=[p.requires_grad for p in model.parameters()], training=[m.training for m in model.modules()], hooks=hooks,
                 rng=[torch.get_rng_state().numpy().tobytes(), *(c.numpy().tobytes() for c in cuda)], python=random.getstate(), numpy=str(np.random.get_state()),
