@@ -63,15 +63,13 @@ def _install(
     path:Path, # where the content belongs
     digest:str, # the SHA-256 it must have
     limit:int=2**28, # refuse more bytes than this; the largest file here has 170 MB
-    seconds:float=1800, # give up after this time
 ):
     "Copy `stream` to `path` if its SHA-256 is `digest`."
-    h, n, end = hashlib.sha256(), 0, time.monotonic() + seconds
+    h, n = hashlib.sha256(), 0
     with whole_file(path) as f:
         while piece := stream.read(2**16):
             h.update(piece); n += f.write(piece)
             if n > limit: raise OSError(f"{path.name} is longer than {limit:,} bytes, so it is not what was asked for")
-            if time.monotonic() > end: raise OSError(f"{path.name} did not arrive within {seconds:,} s ({n:,} bytes did)")
         if h.hexdigest() != digest: raise OSError(f"{path.name} has SHA-256 {h.hexdigest()[:12]}…, expected {digest[:12]}… ({n:,} bytes)")
 
 # %% ../nbs/06_data.ipynb #c016
@@ -109,10 +107,19 @@ MNIST_SHA256 = {
 # %% ../nbs/06_data.ipynb #c024
 _FAILED = (OSError, EOFError, ValueError, KeyError, http.client.HTTPException, zlib.error, lzma.LZMAError, tarfile.TarError, subprocess.TimeoutExpired)
 
-def _download(url, path, digest, timeout, unpack=lambda f: f):
+class _Deadline(io.RawIOBase):
+    "A stream that is given up after some seconds, however slowly it trickles."
+    def __init__(self, f, seconds): self.f, self.seconds, self.end = f, seconds, time.monotonic() + seconds
+    def readable(self): return True
+    def readinto(self, b):
+        if time.monotonic() > self.end: raise OSError(f"did not arrive within {self.seconds:,} s")
+        piece = self.f.read1(len(b)); b[:len(piece)] = piece
+        return len(piece)
+
+def _download(url, path, digest, timeout, unpack=lambda f: f, seconds=1800):
     "Fetch `url`, unpacked, to `path` if it is what it should be."
     with urllib.request.urlopen(url, timeout=timeout) as r, \
-         tqdm.wrapattr(r, "read", total=getattr(r, "length", None), desc=path.name, leave=False, mininterval=1) as bar: _install(unpack(bar), path, digest)
+         tqdm.wrapattr(io.BufferedReader(_Deadline(r, seconds)), "read", total=getattr(r, "length", None), desc=path.name, leave=False, mininterval=1) as bar: _install(unpack(bar), path, digest)
 
 def _from_mirror(
     mirror:str, # base address, ending in a slash
@@ -282,7 +289,7 @@ def _cifar10_original(root:Path, fetch:bool=False, timeout:float=20): # a Datase
         if not _have(archive, CIFAR10_SHA256):
             if not fetch: return None
             _download(CIFAR10.url, archive, CIFAR10_SHA256, timeout)
-        tr = CIFAR10(root, train=True, download=True)                     # only unpacks: the archive is there
+        _torchvision().datasets.utils.extract_archive(archive, root); tr = CIFAR10(root, train=True)
     te = CIFAR10(root, train=False)
     x = [torch.from_numpy(d.data).permute(0,3,1,2).contiguous() for d in (tr, te)]
     return Dataset("cifar10", x[0], torch.tensor(tr.targets), x[1], torch.tensor(te.targets), CIFAR10_CLASSES,

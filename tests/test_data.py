@@ -63,9 +63,10 @@ FAULTS = ["404", "503", "wrong", "html", "truncated", "stalls", "garbage", "rese
 @pytest.fixture
 def impatient(monkeypatch):
     "Half a second for each wait, one for a file of a megabyte at most."
-    mirror, install = data._from_mirror, data._install
+    mirror, install, download = data._from_mirror, data._install, data._download
+    monkeypatch.setattr(data, "_download", lambda u, p, d, t, *a: download(u, p, d, min(t, .5), *a, seconds=1))
     monkeypatch.setattr(data, "_from_mirror", lambda m, folder: mirror(m, folder, timeout=.5))
-    monkeypatch.setattr(data, "_install", lambda *a: install(*a, limit=2**20, seconds=1))
+    monkeypatch.setattr(data, "_install", lambda *a: install(*a, limit=2**20))
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_bad_mirror_is_followed_by_the_next(tmp_path, server, pinned, kind, impatient, tried):
@@ -121,8 +122,7 @@ def test_cifar10_is_fetched_and_unpacked_once(tmp_path, cifar):
     cifar("404"); assert torch.equal(data._load_cifar10(tmp_path).train_x, d.train_x)
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_bad_server_of_cifar10(tmp_path, cifar, kind, impatient, monkeypatch, tried):
-    download = data._download; monkeypatch.setattr(data, "_download", lambda u, p, d, t, *a: download(u, p, d, .5, *a))
+def test_a_bad_server_of_cifar10(tmp_path, cifar, kind, impatient, tried):
     cifar(kind)
     with pytest.raises(DataUnavailable, match="MILR_CIFAR10"): data._load_cifar10(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -41,7 +41,7 @@ def all_that_is_written(folder, url):
     g = torch.Generator().manual_seed(0); x = torch.randn(200, 20, generator=g); y = torch.arange(200) % 3
     curve = mi_by_sample_size(x, y, [50, 100, 150, 200], 12, cache=folder/"curve", progress=False).values.tolist()
     fig = plt.figure(figsize=(2, 2)); fig.gca().plot([r["accuracy"] for r in rows])
-    save_figure(fig, "fig", folder/"figures", [dict(epoch=r["epoch"], accuracy=r["accuracy"]) for r in rows], seed=0); plt.close(fig)
+    save_figure(fig, "fig", folder/"figures", [dict(step=r["epoch"], accuracy=r["accuracy"]) for r in rows], seed=0); plt.close(fig)
     return [rows, curve, d.train_x.sum().item(), (folder/"figures"/"fig.csv").read_text()]
 
 FILES = {f"{n}-idx{i}-ubyte": hashlib.sha256(n.encode()).digest()*3000 for n, i in (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))}
