@@ -88,6 +88,9 @@ def _figure_parameters(a)->dict:
 
 def _environment(a):
     "Options that reach the notebooks through their environment."
+    if (jobs := getattr(a, "jobs", None)) is not None:
+        if jobs < 1: raise CommandError(f"--jobs must be at least 1, got {jobs}")
+        os.environ["MILR_JOBS"] = str(jobs)
     if not getattr(a, "ray", False): return
     if not importlib.util.find_spec("ray"): raise CommandError("Ray is not installed; pip install 'milr[ray]', or leave out --ray")
     os.environ["MILR_EXECUTOR"] = "ray"
@@ -137,6 +140,7 @@ def _parser():
         s.add_argument("--device", help="cpu, cuda, mps; default: a GPU where there is one")
         s.add_argument("--dataset", help="mnist or digits, where the figure has a choice")
         s.add_argument("--out", help="folder of the files; default figures/")
+        s.add_argument("--jobs", type=int, help="runs at once; default: one a core on a CPU, one on a GPU, which several small networks can share")
         s.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
         s.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other parameter of the notebook")
     add("data", _data, "fetch and verify a data set").add_argument("name", nargs="?", default="mnist", choices=("mnist", "cifar10", "digits"))

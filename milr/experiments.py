@@ -364,11 +364,11 @@ def _cores()->int:
 def run_all(
     many:list, # of `Settings`
     root:Path|None=None, # folder of all runs; None: `runs_root()`
-    jobs:int|None=None, # runs at once; None: on a CPU as many as cores, else 1
+    jobs:int|None=None, # runs at once; None: the environment's `MILR_JOBS`, else on a CPU as many as cores, on a GPU 1
     executor:str|None=None, # "processes", "ray", or "stored" to compute nothing; None: the environment's `MILR_EXECUTOR`, else "processes"
 )->list: # of `Run`, in the same order
     "Run them all, with a progress bar; what is stored already is not computed again."
-    executor = executor or os.environ.get("MILR_EXECUTOR") or "processes"
+    executor, jobs = executor or os.environ.get("MILR_EXECUTOR") or "processes", jobs or int(os.environ.get("MILR_JOBS") or 0)
     todo = [s for s in many if not _is_stored(s, root)]
     if executor not in ("processes", "ray", "stored"): raise ValueError(f'executor must be "processes", "ray" or "stored", got {executor!r}')
     if todo and executor == "stored": raise LookupError(f"{len(todo)} of {len(many)} runs are not stored, among them {todo[0]}; compute them first, with another executor")

@@ -23,3 +23,7 @@ def test_runs_are_listed(root, tmp_path):
     run(replace(SMALL, epochs=1), tmp_path)
     out = milr("runs", cwd=root, MILR_RUNS=str(tmp_path)).stdout
     assert "finished value_change seed=0" in out and "epochs=1" in out
+
+def test_no_jobs(root):
+    r = milr("figure", "fig3", "--preset", "smoke", "--jobs", "0", cwd=root)
+    assert r.returncode == 1 and "--jobs must be at least 1" in r.stderr
