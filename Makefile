@@ -5,7 +5,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test coverage faults env export readme bundle clean
+.PHONY: figures test faults env export readme bundle clean
 
 figures: env
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -13,13 +13,6 @@ figures: env
 test: env
 	$(BIN)/milr data mnist
 	$(BIN)/python -m pytest
-
-# Branch coverage of milr/ by the tests and the notebooks they run. Compiled functions are invisible to it, so Numba is off, which takes longer.
-coverage: env
-	$(BIN)/python -m coverage erase
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -n 0 $(TESTS)
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
 
 # Everything that is broken on purpose, the long versions too (about half an hour), counted for nbs/studies/faults.ipynb.
 faults: env
