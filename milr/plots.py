@@ -210,7 +210,7 @@ def save_figure(
 )->list: # the paths written
     "Write NAME.png, .svg, .csv and .json."
     folder = Path(folder); paths = [folder/f"{name}.{e}" for e in ("png", "svg", "csv", "json")]
-    facts = provenance(run_seconds=round(sum(r["seconds"] for r in rows if "epoch" in r)), **facts)
+    facts = provenance(run_seconds=round(sum(r.get("seconds", 0) for r in rows if "epoch" in r)), **facts)
     with plt.rc_context(STYLE):
         with whole_file(paths[0]) as f: fig.savefig(f, format="png", dpi=150)
         with whole_file(paths[1]) as f: fig.savefig(f, format="svg", metadata={"Date": None})

@@ -10,7 +10,7 @@ from milr.reference import label_entropy, reference_mi
 
 torch.set_num_threads(1)
 SLOW = 'MILR_SLOW' in os.environ
-many = settings(max_examples=1000 if SLOW else 150, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=1000 if SLOW else 40, deadline=None, suppress_health_check=list(HealthCheck))
 
 # --- an oracle that shares no code with the estimator ------------------------------------------------------------
 
@@ -185,7 +185,7 @@ def test_huge_and_tiny_scales(e, tried):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu(tried):
     n = Counter()
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100 if SLOW else 20, deadline=None)
     @given(lattices([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32]), st.integers(1, 5))
     def check(data, k):
         x, v, y = data; k = min(k, len(y)-1)

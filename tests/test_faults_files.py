@@ -217,7 +217,7 @@ def damage(draw):
         return {"cut": b[:i], "grow": b + b"\n[1, 2, 3]", "empty": b""}[kind]
     return f
 
-rot = settings(max_examples=400 if SLOW else 60, deadline=None, suppress_health_check=list(HealthCheck))
+rot = settings(max_examples=400 if SLOW else 20, deadline=None, suppress_health_check=list(HealthCheck))
 
 def said_of(f):
     with warnings.catch_warnings(record=True) as w: warnings.simplefilter("always"); return f(), [str(v.message) for v in w]
@@ -260,7 +260,7 @@ def test_rotten_curves(tmp_path, tried):
 
 def test_rotten_decoded_images(tmp_path, tried):
     images(tmp_path/"images"); want = data._cifar10_from_images(tmp_path/"images", tmp_path); path, = tmp_path.glob("cifar10-decoded-*.npz"); good = path.read_bytes(); n = Counter()
-    @settings(rot, max_examples=200 if SLOW else 25)
+    @settings(rot, max_examples=200 if SLOW else 8)
     @given(damage())
     def check(f):
         b = f(good); path.write_bytes(b); got, said = said_of(lambda: data._cifar10_from_images(tmp_path/"images", tmp_path))
@@ -418,7 +418,7 @@ def test_notebook_parameters_are_only_values(tmp_path, tried):
     for c in nb.cells: c.metadata.setdefault("tags", [])
     n = Counter()
     texts = st.one_of(st.sampled_from(NASTY), st.text(max_size=40), st.text(alphabet="\\\"'\n{}()#;%! ", max_size=12))
-    @settings(max_examples=500 if SLOW else 100, deadline=None)
+    @settings(max_examples=500 if SLOW else 25, deadline=None)
     @given(st.one_of(texts, st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=3)))
     def check(value):
         given_ = value if not isinstance(value, str) else _value(value)
