@@ -5,8 +5,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-MODULES = sorted(p.stem for p in (ROOT/"milr").glob("*.py") if p.stem not in ("_modidx", "__main__"))
-NOTEBOOKS = sorted(p.name for p in (ROOT/"nbs").glob("*.ipynb"))
+MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py") if p.stem not in ("_modidx", "__main__"))
+NOTEBOOKS = sorted(p.relative_to(ROOT/"nbs").as_posix() for folder in ("", "integrations") for p in (ROOT/"nbs"/folder).glob("*.ipynb"))
 FIGURES = sorted(p.stem for p in (ROOT/"nbs"/"figures").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,7 @@ sys.exit(f"cannot be imported alone: {failed}" if failed else 0)
 
 def test_each_module_imports_alone():
     "Each in a process that has imported nothing of milr before."
-    names = ["milr" if m == "__init__" else f"milr.{m}" for m in MODULES]
-    r = subprocess.run([sys.executable, "-c", ALONE, *names], capture_output=True, text=True, cwd=os.path.expanduser("~"))
+    r = subprocess.run([sys.executable, "-c", ALONE, *MODULES], capture_output=True, text=True, cwd=os.path.expanduser("~"))
     assert r.returncode == 0, r.stderr
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)

@@ -1,0 +1,8 @@
+"The annotations hold within the package, and for a program that uses it strictly."
+import subprocess, sys
+import pytest
+
+def test_mypy(root):
+    pytest.importorskip("mypy")
+    done = subprocess.run([sys.executable, "-m", "mypy", "-p", "milr", "-m", "tests.typed_user"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
