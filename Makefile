@@ -65,7 +65,7 @@ DOCS := .venv-docs/bin
 docs: .venv-docs/ready
 	$(DOCS)/python docs/stage.py
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --clean
-	$(DOCS)/linkchecker --config docs/linkchecker.ini _docs/index.html
+	$(DOCS)/python docs/links.py _docs
 
 .venv-docs/ready: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv-docs

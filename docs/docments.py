@@ -1,5 +1,6 @@
 "Griffe extension: the comments on parameters, returns and fields become part of the API reference."
-import ast, io, tokenize
+import ast, io, re, textwrap, tokenize
+from functools import lru_cache
 
 from griffe import Docstring, Extension
 
@@ -17,22 +18,20 @@ def signature_comments(source):
     args = [*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else [])]
     defaults = dict(zip([*a.posonlyargs, *a.args][::-1], a.defaults[::-1])) | {k: d for k, d in zip(a.kwonlyargs, a.kw_defaults) if d}
     found = {p.arg: said.get(getattr(defaults.get(p), "end_lineno", p.end_lineno), "") for p in args if p.arg not in ("self", "cls")}
-    lines, before = source.split("\n"), f.body[0].lineno
-    end = next((i for i in range(before - 1, f.lineno - 1, -1) if i in said and (")" in lines[i-1].split("#")[0])), None)
-    last = lines[end-1].split("#")[0] if end else ""
-    returns = said[end] if end and ("->" in last or last.strip().startswith(")") or "def " in last and not found) else ""
-    if end and "->" in last: found = {k: v for k, v in found.items() if not (v == returns and last.strip().startswith("def "))}
+    head = range(f.lineno, f.body[0].lineno)
+    ends = [i for i in reversed(head) if i in said and re.search(r"\)\s*(->.*)?:\s*$", source.split("\n")[i-1].split("#")[0])]
+    returns = said[ends[0]] if ends else ""
+    if ends and ends[0] == f.lineno: found = {k: v for k, v in found.items() if v != returns or "->" not in source.split("\n")[0]}
     return {k: v for k, v in found.items() if v}, returns
 
 
 class Docments(Extension):
     def on_function_instance(self, *, node, func, agent, **kwargs):
-        params, returns = signature_comments(ast.unparse(node) if not agent.filepath else _source(func, agent))
+        params, returns = signature_comments(own_lines(func, agent.filepath))
         text = func.docstring.value if func.docstring else ""
         if params: text += "\n\nArgs:\n" + "\n".join(f"    {k}: {v}" for k, v in params.items())
-        if returns and func.returns is not None: text += f"\n\nReturns:\n    {returns}"
-        elif returns: text += f"\n\nReturns: {returns}"
-        if text: func.docstring = Docstring(text.strip(), parent=func, lineno=func.lineno)
+        if returns: text += f"\n\nReturns:\n    {returns}"
+        if text: func.docstring = Docstring(text, parent=func, lineno=func.lineno)
 
     def on_attribute_instance(self, *, node, attr, agent, **kwargs):
         if attr.docstring or attr.lineno is None or not attr.parent.is_class: return
@@ -40,16 +39,13 @@ class Docments(Extension):
         if said: attr.docstring = Docstring(said, parent=attr, lineno=attr.lineno)
 
 
-_files = {}
+@lru_cache
 def comments_of(path):
-    "Comments of a file, read once."
-    if path not in _files: _files[path] = comments(path.read_text(encoding="utf-8"))
-    return _files[path]
+    "Comments of a file."
+    return comments(path.read_text(encoding="utf-8"))
 
 
-def _source(func, agent):
-    "A function's own lines, at the left margin."
-    import textwrap
-    lines = agent.filepath.read_text(encoding="utf-8").split("\n")
-    start = (func.decorators[0].lineno if func.decorators else func.lineno) - 1
-    return textwrap.dedent("\n".join(lines[start:func.endlineno]))
+def own_lines(func, path):
+    "A function's source, at the left margin."
+    start = func.decorators[0].lineno if func.decorators else func.lineno
+    return textwrap.dedent("\n".join(path.read_text(encoding="utf-8").split("\n")[start - 1:func.endlineno]))

@@ -9,7 +9,9 @@ __all__ = ['hand_over', 'MutualInformationTrainerCallback']
 from collections.abc import Callable
 from typing import Any
 import torch
+from ..data import _torchvision
 from ..scheduler import MutualInformationLR, flat_record, get_lrs, group_names
+_torchvision()      # Transformers imports it too, which fails beside a CPU build of torch unless this came first
 try: from transformers import TrainerCallback
 except ModuleNotFoundError as e:
     if e.name != "transformers": raise
@@ -59,16 +61,18 @@ class MutualInformationTrainerCallback(TrainerCallback):
         hand_over(lr_scheduler, optimizer)
 
     def on_step_end(self, args, state, control, lr_scheduler:Any=None, **kw):
-        if self.every_steps and state.global_step % self.every_steps == 0: self._act(state, lr_scheduler)
+        if self.every_steps and state.global_step % self.every_steps == 0: self._act(state, control, lr_scheduler)
 
     def on_epoch_end(self, args, state, control, lr_scheduler:Any=None, **kw):
         "An epoch that max_steps cut short is not one."
         epoch = round(state.epoch)
-        if self.every_epochs and abs(state.epoch - epoch) < 1e-6 and epoch % self.every_epochs == 0: self._act(state, lr_scheduler)
+        if self.every_epochs and abs(state.epoch - epoch) < 1e-6 and epoch % self.every_epochs == 0: self._act(state, control, lr_scheduler)
 
-    def _act(self, state, lr_scheduler):
+    def _act(self, state, control, lr_scheduler):
         "Measure, set, remember and log."
         s = self.scheduler; s.step(); hand_over(lr_scheduler, s.optimizer)
         state.stateful_callbacks[_KEY] = s.state_dict()
         row = flat_record(s.history[-1], group_names(s.optimizer))
+        due = control.should_log
         if self.log: self.log({k: v for k, v in row.items() if k.startswith(("mi/", "lr/"))})
+        control.should_log = due        # logging counts as the Trainer's own log, which may be still to come
