@@ -21,7 +21,7 @@ def signature_comments(source):
     head = range(f.lineno, f.body[0].lineno)
     ends = [i for i in reversed(head) if i in said and re.search(r"\)\s*(->.*)?:\s*$", source.split("\n")[i-1].split("#")[0])]
     returns = said[ends[0]] if ends else ""
-    if ends and ends[0] == f.lineno: found = {k: v for k, v in found.items() if v != returns or "->" not in source.split("\n")[0]}
+    if ends and ends[0] == f.lineno: found = {}      # all on one line: the comment is about the return
     return {k: v for k, v in found.items() if v}, returns
 
 
@@ -31,12 +31,16 @@ class Docments(Extension):
         text = func.docstring.value if func.docstring else ""
         if params: text += "\n\nArgs:\n" + "\n".join(f"    {k}: {v}" for k, v in params.items())
         if returns: text += f"\n\nReturns:\n    {returns}"
-        if text: func.docstring = Docstring(text, parent=func, lineno=func.lineno)
+        if text: func.docstring = docstring(text, func, agent)
 
     def on_attribute_instance(self, *, node, attr, agent, **kwargs):
         if attr.docstring or attr.lineno is None or not attr.parent.is_class: return
         said = comments_of(agent.filepath).get(attr.endlineno)
-        if said: attr.docstring = Docstring(said, parent=attr, lineno=attr.lineno)
+        if said: attr.docstring = docstring(said, attr, agent)
+
+
+def docstring(text, of, agent):
+    return Docstring(text, parent=of, lineno=of.lineno, parser=agent.docstring_parser, parser_options=agent.docstring_options)
 
 
 @lru_cache
