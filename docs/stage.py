@@ -1,5 +1,5 @@
 "Lays the site's pages out in build/docs as they lie in the repository, so that their links hold: README, notebooks, figures, how-tos, API."
-import json, re, shutil, sys
+import json, re, shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def api():
 shutil.rmtree(SITE, ignore_errors=True); SITE.mkdir(parents=True)
 for folder, patterns in FOLDERS.items(): copy(folder, patterns)
 text = (ROOT/"README.md").read_text(encoding="utf-8")
-(SITE/"index.md").write_text(re.sub(r"\]\(docs/howto\)|\]\(figures/?\)", lambda m: "](docs/howto/own_loop.md)" if "howto" in m[0] else "](figures/fig3_mnist.ipynb)", text), encoding="utf-8")
+(SITE/"index.md").write_text(re.sub(r"\]\(figures/?\)", "](figures/fig3_mnist.ipynb)", text), encoding="utf-8")      # a folder is no page
 for f in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"): shutil.copy(ROOT/f, SITE)
 api()
 mathjax = Path(find_spec("mathjax").origin).parent/"static"/"mathjax"/"es5"
