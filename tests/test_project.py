@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py") if p.stem not in ("_modidx", "__main__"))
 NOTEBOOKS = sorted(p.relative_to(ROOT/"nbs").as_posix() for folder in ("", "integrations") for p in (ROOT/"nbs"/folder).glob("*.ipynb"))
-FIGURES = sorted(p.stem for p in (ROOT/"nbs"/"figures").glob("*.ipynb"))
+FIGURES = [*sorted(f"figures/{p.stem}" for p in (ROOT/"nbs"/"figures").glob("*.ipynb")), "studies/information_plane"]
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
@@ -67,12 +67,13 @@ def test_notebook_runs(notebook, tmp_path):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_figure_runs_at_smoke(figure, tmp_path):
     "Papermill runs a figure's notebook; it writes its files and leaves no others."
+    name = Path(figure).name
     env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
-    subprocess.run([BIN/"papermill", ROOT/"nbs"/"figures"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
+    subprocess.run([BIN/"papermill", ROOT/"nbs"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
                    check=True, env=env, capture_output=True)
-    assert {p.suffix for p in (tmp_path/"files").glob(f"{figure}.*")} == {".csv", ".json", ".png", ".svg"}
-    assert all(p.name.startswith(figure) for p in (tmp_path/"files").iterdir())
-    assert (tmp_path/"files"/f"{figure}.png").read_bytes()[:4] == b"\x89PNG"
+    assert {p.suffix for p in (tmp_path/"files").glob(f"{name}.*")} == {".csv", ".json", ".png", ".svg"}
+    assert all(p.name.startswith(name) for p in (tmp_path/"files").iterdir())
+    assert (tmp_path/"files"/f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".txt", ".csv", ".json"}
 

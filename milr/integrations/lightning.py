@@ -57,7 +57,8 @@ class MutualInformationLRCallback(Callback):
         if every < 1: raise ValueError(f"every must be at least 1 epoch, got {every}")
         self.policy, self.probe, self.reference, self.optimizer, self.every = policy, probe, reference, optimizer, every
         self.scheduler: MutualInformationLR|None = None
-        self._saved, self._step = None, -1
+        self._saved: dict|None = None
+        self._step = -1
 
     @property
     def state_key(self)->str: return f"{type(self).__name__}{{'optimizer': {self.optimizer}}}"
