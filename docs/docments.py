@@ -20,8 +20,9 @@ def signature_comments(source):
     found = {p.arg: said.get(getattr(defaults.get(p), "end_lineno", p.end_lineno), "") for p in args if p.arg not in ("self", "cls")}
     head = range(f.lineno, f.body[0].lineno)
     ends = [i for i in reversed(head) if i in said and re.search(r"\)\s*(->.*)?:\s*$", source.split("\n")[i-1].split("#")[0])]
-    returns = said[ends[0]] if ends else ""
-    if ends and ends[0] == f.lineno: found = {}      # all on one line: the comment is about the return
+    line = source.split("\n")[ends[0]-1].split("#")[0] if ends else ""
+    returns = said[ends[0]] if ends and ("->" in line or line.strip().startswith(")") or not found) else ""      # else it is about the line's parameter
+    if ends and returns and ends[0] == f.lineno: found = {}
     return {k: v for k, v in found.items() if v}, returns
 
 
@@ -30,7 +31,7 @@ class Docments(Extension):
         params, returns = signature_comments(own_lines(func, agent.filepath))
         text = func.docstring.value if func.docstring else ""
         if params: text += "\n\nArgs:\n" + "\n".join(f"    {k}: {v}" for k, v in params.items())
-        if returns: text += f"\n\nReturns:\n    {returns}"
+        if returns: text += f"\n\nReturns:\n    {func.returns}: {returns}" if func.returns is not None else f"\n\nReturns:\n    {returns.replace(': ', ' – ')}"
         if text: func.docstring = docstring(text, func, agent)
 
     def on_attribute_instance(self, *, node, attr, agent, **kwargs):

@@ -12,5 +12,6 @@ def on_config(config):
 
 
 def on_post_page(output, page, config):
-    "The site's own MathJax, by a path that also holds from a folder."
-    return output.replace("/mathjax/tex-mml-chtml.js", "../"*page.url.count("/") + "mathjax/tex-mml-chtml.js")
+    "The site's own MathJax, by a path that also holds from a folder, told that $ begins a formula."
+    tag, here = '<script src="/mathjax/tex-mml-chtml.js">', "../"*page.url.count("/")
+    return output.replace(tag, '<script>window.MathJax = {tex: {inlineMath: [["$", "$"]]}}</script>' + tag.replace("/mathjax", here + "mathjax"))

@@ -189,7 +189,7 @@ class MutualInformationLR(LRScheduler):
         "Ask the probe; a probe that draws anew draws by the epoch, so that a resumed run draws the same."
         if self.probe is None: raise ValueError("step() has nothing to measure with: pass probe= on construction, or step(mi)")
         writes = self._writes()
-        if writes == self._versions: self._tell("unchanged", "no parameter seems to have changed since the last measurement; call step() after training, once an epoch")
+        if writes == self._versions and not any(g.get("fused") for g in self.optimizer.param_groups): self._tell("unchanged", "no parameter seems to have changed since the last measurement; call step() after training, once an epoch")
         self._versions = writes
         return self.probe(draw=self.last_epoch) if getattr(self.probe, "redraw", False) else self.probe()
 
