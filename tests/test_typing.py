@@ -1,6 +1,8 @@
-"The annotations hold within the package, and for a program that uses it strictly."
-import subprocess, sys
+"The annotations hold within the package, and for a program that uses it strictly. A minute without mypy's cache, so only on demand: MILR_SLOW=1 python -m pytest tests/test_typing.py"
+import os, subprocess, sys
 import pytest
+
+pytestmark = pytest.mark.skipif(not os.environ.get("MILR_SLOW"), reason="takes a minute; set MILR_SLOW=1 to run it")
 
 def test_mypy(root):
     pytest.importorskip("mypy")
