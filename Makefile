@@ -5,7 +5,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test faults env export readme bundle clean
+.PHONY: figures test test-oldest faults env export readme docs package bundle clean
 
 figures: env
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -60,5 +60,32 @@ bundle: env
 	cp milr.sh $(BUNDLE)
 	@echo "take $(BUNDLE) along; there: ./milr.sh figures"
 
+# The documentation site, in _docs: no warning is let through, and every link of the built pages is followed.
+DOCS := .venv-docs/bin
+docs: .venv-docs/ready
+	$(DOCS)/python docs/stage.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --clean
+	$(DOCS)/python docs/links.py _docs
+
+.venv-docs/ready: settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt $$($(PYTHON) -c 'from configparser import ConfigParser as C; c = C(delimiters=["="]); c.read("settings.ini"); print(c["DEFAULT"]["docs_requirements"])')
+	touch $@
+
+# A wheel and an sdist, in dist.
+package: env
+	$(BIN)/python -m build
+
+# The test command with the oldest torch that is supported, in an environment of its own. On Linux the index has this torch with CUDA only, some gigabytes.
+OLDEST := torch==2.6.0 torchvision==0.21.0
+test-oldest: .venv-oldest/ready
+	.venv-oldest/bin/milr data mnist
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/ready: settings.ini setup.py
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(OLDEST) --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-docs .venv-oldest build dist _docs *.egg-info

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from .probe import LayerProbe
     from .scheduler import MutualInformationLR
     from .layerwise import layer_groups
-
-def __getattr__(name):
-    "Import a name from its module when it is first used: `import milr` and `milr --help` do not wait for torch."
-    if name not in _home: raise AttributeError(f"module 'milr' has no attribute {name!r}")
-    return getattr(import_module(f".{_home[name]}", __name__), name)
+else:
+    def __getattr__(name):
+        "Import a name from its module when it is first used: `import milr` and `milr --help` do not wait for torch."
+        if name not in _home: raise AttributeError(f"module 'milr' has no attribute {name!r}")
+        return getattr(import_module(f".{_home[name]}", __name__), name)
 
 def __dir__(): return sorted([*globals(), *_home])

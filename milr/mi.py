@@ -664,7 +664,7 @@ def mutual_information(
     base:float=2, # of the logarithm: 2 for bits as in the paper, math.e for nats
     algorithm:int=1, # of Kraskov et al. 2004, for continuous y: 1 or 2
     seed:int=0, # for subsamples and folds; the estimate itself uses no random numbers
-    projection:str=None, # "lda": cross-fitted discriminants, for labels and many dimensions
+    projection:str|None=None, # "lda": cross-fitted discriminants, for labels and many dimensions
     return_error:bool=False, # also the standard error, and a warning when the estimate has not converged
     method:str='auto', # path of computation: auto, sort, tree, direct, matmul, tiled, torch
     chunk:int=2**22, # distances held in memory at once (32 MiB a float64 matrix)

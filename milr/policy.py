@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from numbers import Real
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 # %% ../nbs/02_policy.ipynb #c006
 def is_valid(mi:float, # a measurement in bits
@@ -39,6 +39,7 @@ def relative_change(now:float, # I_{t-1} in bits, positive
 class Policy:
     "Base of the policies: start, hold and bounds. A subclass adds `lr_min`, `lr_max`, its own constants and `rule`."
     needs_reference: ClassVar[bool] = False # does `rule` use IXY?
+    if TYPE_CHECKING: lr_min: float; lr_max: float # fields of the subclass
 
     def __post_init__(self): _check(self)
 

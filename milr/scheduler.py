@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['as_measurement', 'measurement_of', 'set_lr', 'get_lrs', 'is_fresh', 'from_first_rank', 'check_same_on_all_ranks',
-           'policy_for', 'decide', 'next_record', 'MutualInformationLR', 'plot_history']
+           'policy_for', 'decide', 'next_record', 'group_names', 'flat_record', 'MutualInformationLR', 'plot_history']
 
 # %% ../nbs/04_scheduler.ipynb #c003
 import copy, math, warnings
@@ -57,6 +57,8 @@ def is_fresh(optimizer:Optimizer # any
 def _world():
     "How many processes train together."
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+def _first_rank(): return _world() == 1 or dist.get_rank() == 0
 
 def from_first_rank(f:Callable # called on rank 0 only
                    ): # what it returned there, on every rank
@@ -118,6 +120,23 @@ def _asks(policy, series):
     return getattr(policy, "needs_reference", True) and is_valid(series[-1]) and len(last_valid(series)) == 2
 
 # %% ../nbs/04_scheduler.ipynb #c029
+def group_names(
+    optimizer:Optimizer, # any
+)->list[str]: # one a group
+    "The names of the parameter groups, as they are logged."
+    groups = optimizer.param_groups
+    return [g.get("name") or ("output" if len(groups) == 1 else f"group {i}") for i, g in enumerate(groups)]
+
+def flat_record(
+    record:dict, # from `next_record`
+    names:list[str], # of the groups
+)->dict: # epoch; mi/LAYER in bits; lr/GROUP of the epoch, next_lr/GROUP and branch/GROUP
+    "A record as one row of a table."
+    row = {"epoch": record["epoch"], **{f"mi/{layer}": v for layer, v in record["mi"].items()}}
+    for key in ("lr", "next_lr", "branch"): row |= {f"{key}/{name}": v for name, v in zip(names, record[key])}
+    return row
+
+# %% ../nbs/04_scheduler.ipynb #c032
 class MutualInformationLR(LRScheduler):
     "Sets each group's learning rate from the mutual information of its layer and the labels."
     def __init__(self,
@@ -127,13 +146,15 @@ class MutualInformationLR(LRScheduler):
         reference:float|None=None, # IXY in bits; by default the probe's, asked for when first needed
         *,
         every:int=1, # `step()` without an argument acts at each n-th call: for measuring every n batches
+        writer=None, # any object with `add_scalar(name, value, step)`, such as TensorBoard's SummaryWriter; gets mi/LAYER and lr/GROUP
     ):
         if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         if reference is not None and not is_valid(reference): raise ValueError(f"reference must be finite and positive, got {reference}")
         if every < 1: raise ValueError(f"every must be at least 1, got {every}")
         self.optimizer, self.policy, self.probe, self.every = optimizer, policy, probe, int(every)
         self.reference = None if reference is None else float(reference)
-        self.last_epoch, self.calls, self.history, self._told = 0, 0, [], set()
+        if writer is not None and not hasattr(writer, "add_scalar"): raise TypeError(f"writer must have add_scalar(name, value, step), as TensorBoard's SummaryWriter does; got {type(writer).__name__}")
+        self.last_epoch, self.calls, self.history, self._told, self.writer = 0, 0, [], set(), writer
         self._start()
 
     def _start(self):
@@ -157,6 +178,7 @@ class MutualInformationLR(LRScheduler):
             self.history.append(record)
             for g, lr in zip(self.optimizer.param_groups, record["next_lr"], strict=True): set_lr(g, lr)
             self.last_epoch += 1; self._last_lr = get_lrs(self.optimizer)
+            if self.writer is not None and _first_rank(): self._write(record)
 
     def _due(self):
         "Does this call without a measurement act?"
@@ -167,7 +189,7 @@ class MutualInformationLR(LRScheduler):
         "Ask the probe; a probe that draws anew draws by the epoch, so that a resumed run draws the same."
         if self.probe is None: raise ValueError("step() has nothing to measure with: pass probe= on construction, or step(mi)")
         writes = self._writes()
-        if writes == self._versions: self._tell("unchanged", "no parameter seems to have changed since the last measurement; call step() after training, once an epoch")
+        if writes == self._versions and not any(g.get("fused") for g in self.optimizer.param_groups): self._tell("unchanged", "no parameter seems to have changed since the last measurement; call step() after training, once an epoch")
         self._versions = writes
         return self.probe(draw=self.last_epoch) if getattr(self.probe, "redraw", False) else self.probe()
 
@@ -210,11 +232,22 @@ class MutualInformationLR(LRScheduler):
         if state_dict["reference"] is not None: self.reference = state_dict["reference"]
         self._told, self._last_lr = set(state_dict["told"]), list(state_dict["last_lr"])
 
+    def _write(self, record):
+        "Log what was measured and the rates it was measured at."
+        for name, v in flat_record(record, group_names(self.optimizer)).items():
+            if name.startswith(("mi/", "lr/")): self.writer.add_scalar(name, v, record["epoch"])
+
+    def table(self): # a pandas DataFrame, one row a measurement; pandas is imported only here
+        "The history as a table: mi/LAYER (bits), lr/GROUP, next_lr/GROUP and branch/GROUP by epoch."
+        try: import pandas as pd
+        except ModuleNotFoundError: raise ModuleNotFoundError("a table needs pandas: pip install pandas; `history` has the same as plain values") from None
+        return pd.DataFrame([flat_record(r, group_names(self.optimizer)) for r in self.history]).set_index("epoch") if self.history else pd.DataFrame()
+
     def plot(self, axs=None): # two axes; made if not given
         "Measurements and learning rates by epoch."
         return plot_history(self.history, [g.get("name", f"group {i}") for i, g in enumerate(self.optimizer.param_groups)], self.reference, axs)
 
-# %% ../nbs/04_scheduler.ipynb #c031
+# %% ../nbs/04_scheduler.ipynb #c034
 _MARKS = dict(start=("o", "0.6"), hold=("s", "k"), increase=("^", "C2"), decrease=("v", "C1"), violation=("v", "C3"), custom=(".", "0.3"))
 
 def plot_history(
