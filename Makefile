@@ -1,5 +1,7 @@
 # The project's two commands: `make figures` and `make test`. Both create .venv on first use.
 # MILR_DATA (a folder) says where data sets are kept, MILR_CIFAR10 names a folder or archive of CIFAR-10 images.
+# Without compiled modules on disk every process would compile torch anew, some seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PRESET ?= quick
 SEEDS ?=

@@ -1,6 +1,7 @@
 "Shared by all tests. Two workers of one thread each use two cores better than torch's threads would."
 import json, os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)      # else each process a test starts compiles torch anew
 from pathlib import Path
 import pytest
 
