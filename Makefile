@@ -9,7 +9,7 @@ BIN := .venv/bin
 
 .PHONY: figures test test-oldest faults env export readme docs package bundle clean
 
-figures: env
+figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
 
 test: env
@@ -21,12 +21,18 @@ faults: env
 	rm -f tests/faults.jsonl
 	MILR_SLOW=1 MILR_FAULTS=$(CURDIR)/tests/faults.jsonl $(BIN)/python -m pytest -n 0 tests/test_faults_estimator.py tests/test_faults_networks.py tests/test_faults_files.py tests/test_data.py
 
-env: .venv/ready
+# .venv/ready has what figures need; .venv/dev also what authors need, the integrations' libraries among it.
+env: .venv/dev
 
+install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
 .venv/ready: settings.ini setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "milr needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(install) .
+	touch $@
+
+.venv/dev: .venv/ready
+	$(install) '.[dev]'
 	touch $@
 
 export: env
