@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 _home = {"mutual_information": "mi", "label_entropy": "reference", "mi_by_sample_size": "reference", "reference_mi": "reference",
          "ChangePolicy": "policy", "SequentialPolicy": "policy", "ValueChangePolicy": "policy", "ValuePolicy": "policy",
-         "LayerProbe": "probe", "MutualInformationLR": "scheduler", "layer_groups": "layerwise"}
+         "LayerProbe": "probe", "MutualInformationLR": "scheduler", "layer_groups": "layerwise",
+         "AutoPolicy": "auto", "range_test": "auto"}
 __all__ = list(_home)
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .probe import LayerProbe
     from .scheduler import MutualInformationLR
     from .layerwise import layer_groups
+    from .auto import AutoPolicy, range_test
 else:
     def __getattr__(name):
         "Import a name from its module when it is first used: `import milr` and `milr --help` do not wait for torch."
