@@ -1,0 +1,117 @@
+"AutoPolicy for every history, the range test, the protocol of the comparison, and its notebook."
+import json, math, os, subprocess, sys
+from dataclasses import replace
+from pathlib import Path
+import pytest, torch
+import torch.nn.functional as F
+from hypothesis import given, settings, strategies as st
+from torch import nn
+from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
+from milr.rivals import METHODS, Meter, Task, Trial, sampled, score, task_data, task_model
+from milr.schedules import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
+    target_of, to_target, trial_hash, tuning_trials)
+
+BIN = Path(sys.executable).parent
+anything = st.lists(st.floats(), max_size=12)                       # NaN, infinities and negative numbers too
+bits = st.lists(st.floats(.01, 5), min_size=3, max_size=12)
+tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
+
+@given(st.floats(0, 1e300), anything, st.floats(1e-8, 1e-3), st.floats(1e-3, 1e3))
+def test_lr_is_finite_and_within_bounds_for_every_history(lr, history, low, high):
+    new = AutoPolicy(low, high)(lr, history)
+    assert math.isfinite(new) and low <= new <= high
+
+@given(bits)
+def test_up_only_for_a_rise_beyond_the_noise(history):
+    lr, branch = AutoPolicy().decide(.1, history)
+    rise = history[-1] - history[-3]
+    assert (branch, lr) == (("increase", .1*math.sqrt(2)) if rise > noise_of(history) else ("decrease", .05))
+    if rise <= 0: assert branch == "decrease"
+
+@given(bits, st.floats(.01, 100))
+def test_the_unit_does_not_matter(history, unit):
+    d, noise = history[-1] - history[-3], noise_of(history)
+    if abs(d - noise) < 1e-6: return                                 # a tie that rounding may turn
+    assert AutoPolicy().decide(.1, history) == AutoPolicy().decide(.1, [unit*v for v in history])
+
+@given(st.floats(-5, 5), st.floats(-1, 1))
+def test_a_straight_line_has_no_noise(start, slope):
+    assert noise_of([start + slope*t for t in range(9)]) == pytest.approx(0, abs=1e-9)
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_learning_rate_that_is_not_finite_is_refused(bad):
+    with pytest.raises(ValueError, match="finite"): AutoPolicy()(bad, [1., 2.])
+
+def net(): torch.manual_seed(0); return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(.5), nn.Linear(8, 3))
+def data(): g = torch.Generator().manual_seed(0); return [(torch.randn(16, 4, generator=g), torch.randint(3, (16,), generator=g)) for _ in range(7)]
+
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=.5, momentum=.9), lambda p: torch.optim.Adam(p)])
+def test_a_range_test_leaves_all_as_it_was(make):
+    model = net(); model[3].eval(); optimizer = make(model.parameters())
+    before, flags, random = {k: v.clone() for k, v in model.state_dict().items()}, [m.training for m in model.modules()], torch.get_rng_state()
+    test = range_test(model, optimizer, F.cross_entropy, data())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and [m.training for m in model.modules()] == flags
+    assert torch.equal(random, torch.get_rng_state()) and not optimizer.state
+    assert optimizer.param_groups[0]["lr"] == test.lr and test.lr == test.lr_max/10 and len(test.lrs) == len(test.losses) <= 60
+    assert AutoPolicy.from_range_test(test) == AutoPolicy(test.lr/1000, test.lr_max)
+
+def test_a_range_test_of_nonsense_is_refused():
+    model = net()
+    with pytest.raises(ValueError, match="not finite"): range_test(model, torch.optim.SGD(model.parameters()), lambda out, y: out.sum()*math.nan, data())
+    with pytest.raises(ValueError, match="at least 10"): range_test(model, torch.optim.SGD(model.parameters()), F.cross_entropy, data(), steps=3)
+
+def test_every_method_has_equal_budgets_from_its_own_space():
+    for name, m in METHODS.items():
+        options = sampled(name, 5)
+        assert len(options) == (5 if m.space else 1) and options == sampled(name, 5)
+        for o in options: assert set(o) == set(m.space) and all(m.space[k][0] <= v <= m.space[k][1] for k, v in o.items())
+
+def test_seeds_of_pilot_tuning_and_comparison_differ():
+    for _, _, seeds, *_ in PRESETS.values(): assert not set(range(seeds)) & {TUNING_SEED, *PILOT_SEEDS} and TUNING_SEED not in PILOT_SEEDS
+    assert {t.seed for t in pilot_trials(tiny)} == set(PILOT_SEEDS) and {t.seed for t in tuning_trials(tiny, "adam", 3)} == {TUNING_SEED}
+
+def test_validation_and_test_samples_are_not_trained_on():
+    for t in (tiny, Task("friedman", "friedman", 100, 50, 50)):
+        d = task_data(t); rows = lambda x: {tuple(r.flatten().tolist()) for r in x}
+        assert not rows(d.x) & rows(d.val_x) and not rows(d.x) & rows(d.test_x)
+
+def test_settings_are_chosen_without_a_look_at_the_test_score():
+    trials = tuning_trials(tiny, "fixed", 2)
+    assert chosen(trials, [[dict(val=1., test=99.)], [dict(val=2., test=0.)]]) == trials[1].options
+
+def test_a_miss_counts_as_a_miss():
+    rows = [dict(test=1., epochs=1, seconds=.1), dict(test=2., epochs=2, seconds=.2)]
+    assert to_target(rows, 2.) == 2 and to_target(rows, 2., "seconds") == .2 and to_target(rows, 2.1) == math.inf
+    assert middle([1, math.inf, math.inf])[0] == math.inf
+    assert profile({"a": {0: math.inf}, "b": {0: math.inf}}, (1, 9)) == {"a": [0, 0], "b": [0, 0]}
+
+@given(st.dictionaries(st.integers(0, 5), st.tuples(st.floats(.1, 100) | st.just(math.inf), st.floats(.1, 100)), min_size=1))
+def test_a_profile_never_falls(costs):
+    shares = profile({"a": {k: v[0] for k, v in costs.items()}, "b": {k: v[1] for k, v in costs.items()}}, (1, 2, 5, 1e9))
+    assert all(s == sorted(s) and 0 <= s[0] and s[-1] <= 1 for s in shares.values())
+    assert shares["b"][-1] == 1 and shares["a"][0] + shares["b"][0] >= 1 - 1e-9
+
+@pytest.mark.parametrize("method", [m for m, v in METHODS.items() if not v.needs])
+def test_every_method_trains_and_is_stored_once(method, tmp_path):
+    t = Trial(tiny, method); rows = run_trial(t, tmp_path)
+    assert len(rows) == 2 and all(math.isfinite(r["test"]) and r["seconds"] > 0 for r in rows) and rows[1]["epochs"] >= 2
+    stored = tmp_path/"schedules"/f"{trial_hash(t)}.json"; stored.write_text(json.dumps(dict(rows="kept")))
+    assert run_trials([t, t], tmp_path) == ["kept", "kept"]
+
+@pytest.mark.parametrize("method", [m for m, v in METHODS.items() if v.needs])
+def test_methods_of_other_packages_train(method, tmp_path):
+    pytest.importorskip(METHODS[method].needs)
+    assert all(math.isfinite(r["test"]) for r in run_trial(Trial(tiny, method), tmp_path))
+
+def test_a_network_that_diverges_scores_as_a_guess(tmp_path):
+    rows = run_trial(Trial(replace(tiny, data="friedman"), "fixed", (("lr", 1e6),)), tmp_path)
+    assert rows[-1]["test"] == 0 or rows[-1]["test"] < 0 and math.isfinite(rows[-1]["test"])
+
+def test_unknown_measures_are_refused():
+    with pytest.raises(ValueError, match="unknown measure"): Meter("luck", tiny, task_model(tiny, 0), task_data(tiny), 0)
+
+def test_the_study_runs_at_smoke(root, tmp_path):
+    env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
+    subprocess.run([BIN/"papermill", root/"nbs"/"studies"/"schedules.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "jobs", "1", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
+                   check=True, env=env, capture_output=True)
+    assert {p.name for p in (tmp_path/"files").iterdir()} == {f"schedules.{e}" for e in ("png", "svg", "csv", "json")}
