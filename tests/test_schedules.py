@@ -110,6 +110,7 @@ def test_a_network_that_diverges_scores_as_a_guess(tmp_path):
 def test_unknown_measures_are_refused():
     with pytest.raises(ValueError, match="unknown measure"): Meter("luck", tiny, task_model(tiny, 0), task_data(tiny), 0)
 
+@pytest.mark.skipif(not os.environ.get("MILR_SLOW"), reason="half a minute; set MILR_SLOW=1")
 def test_the_study_runs_at_smoke(root, tmp_path):
     env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
     subprocess.run([BIN/"papermill", root/"nbs"/"studies"/"schedules.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "jobs", "1", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
