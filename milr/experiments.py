@@ -374,7 +374,8 @@ def run_all(
     if todo and executor == "stored": raise LookupError(f"{len(todo)} of {len(many)} runs are not stored, among them {todo[0]}; compute them first, with another executor")
     at_once = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
     for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
-    with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo), "epochs") as bar:
+    first = {s.continues for s in todo if s.continues and not _is_stored(s.continues, root)} - set(todo)
+    with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo) + sum(s.epochs for s in first), "epochs") as bar:
         def on_row(s, row):
             bar.set_postfix_str(f"{s.method} seed {s.seed}, accuracy {row['accuracy']:.4f}, LR {next(reversed(row['lr'].values())):.4f}", refresh=False); bar.update()
         if todo and executor == "ray": _with_ray(todo, root, jobs, on_row)
