@@ -79,9 +79,9 @@ def said_of(
     groups:dict, # {row name: [runs]}
     preset:str, # named in brackets
 )->str:
-    "Data set, images, width, batch, epochs and seeds, for a title."
+    "Data set, images, width, batch, epochs, arithmetic and seeds, for a title."
     runs = next(iter(groups.values())); s, n = runs[0].settings, len(runs)
-    return f"{runs[0].info['source'].split(',')[0]}, {f'{s.n_train:,}' if s.n_train else 'all'} training images{f' at 1/{s.shrink} of their size' if s.shrink > 1 else ''}, width {s.width:g}{'' if s.dropout == 1 else f', dropout × {s.dropout:g}'}, batch {s.batch_size}, {s.epochs} epochs, {n} seed{'s'*(n > 1)} ({preset})"
+    return f"{runs[0].info['source'].split(',')[0]}, {f'{s.n_train:,}' if s.n_train else 'all'} training images{f' at 1/{s.shrink} of their size' if s.shrink > 1 else ''}, width {s.width:g}{'' if s.dropout == 1 else f', dropout × {s.dropout:g}'}, batch {s.batch_size}, {s.epochs} epochs{'' if s.dtype == 'float32' else f', {s.dtype}'}, {n} seed{'s'*(n > 1)} ({preset})"
 
 def floor_for(
     groups:dict, # {row name: [runs]}
