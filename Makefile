@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test test-oldest faults env export readme docs package bundle clean
+.PHONY: figures test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -20,6 +20,15 @@ test: env
 faults: env
 	rm -f tests/faults.jsonl
 	MILR_SLOW=1 MILR_FAULTS=$(CURDIR)/tests/faults.jsonl $(BIN)/python -m pytest -n 0 tests/test_faults_estimator.py tests/test_faults_networks.py tests/test_faults_files.py tests/test_data.py
+
+# Branch coverage of milr/ by all tests and notebooks, and of the compiled kernels as plain Python by the tests that are small enough.
+coverage: env
+	$(BIN)/coverage erase
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -n 0 tests/test_mi.py -k "every_path or ksg_on_ties or small_classes or determined"
+	$(BIN)/milr data mnist
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # .venv/ready has what figures need; .venv/dev also what authors need, the integrations' libraries among it.
 env: .venv/dev
