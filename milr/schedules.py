@@ -126,7 +126,7 @@ _FULL = _SMALL + (Task("fashion", "fashion", 1500, 500, 1000, 12, 50, .25, 2), T
 PRESETS = { # tasks, trials a method, seeds, how many of the tasks are tuned, on how many the ablation is
     "smoke": (tuple(replace(t, n_train=200, n_val=100, n_test=100, epochs=3) for t in _SMALL[:2]), 2, 1, 1, 1),
     "quick": (_SMALL, 4, 5, 3, 2),
-    "full": (_FULL, 8, 5, 6, 6)}
+    "full": (_FULL, 12, 10, 6, 6)}
 
 # %% ../nbs/15_schedules.ipynb #c018
 def to_target(
