@@ -150,6 +150,10 @@ def test_bad_rate_and_sequences():
     for lr in (math.nan, math.inf): pytest.raises(ValueError, ChangePolicy(), lr, [1., 2.])
     for ms in ([], [3, 3], [5, 2], [0, 3], [1., 2], [True, 3]):
         with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy()]*3, ms)
+    for ms in ([1, 1, 2], [1, 2, 2], [2, 1, 3]):
+        with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy()]*4, ms)
+    for n, need in ((3, 2), (1, 0), (0, 0)):
+        with pytest.raises(ValueError, match=f"{n} policies need {need} milestones between them, got 5"): SequentialPolicy([ChangePolicy()]*n, [1, 2, 3, 4, 5])
     with pytest.raises(TypeError, match="ChangePolicy"): SequentialPolicy([lambda *a: .1, ChangePolicy()], [3])
 
 def test_frozen_and_equal():
