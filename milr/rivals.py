@@ -152,7 +152,7 @@ def score(
     return 100*float((out.argmax(1) == y).float().mean())
 
 # %% ../nbs/14_rivals.ipynb #c018
-MEASURES = ("mi", "training loss", "probe loss", "probe accuracy")
+MEASURES = ("mi", "training loss", "probe loss", "probe accuracy", "nothing")
 
 class Meter:
     "Measures a network the way a policy wants it: a quantity that grows, and its ceiling."
@@ -165,12 +165,13 @@ class Meter:
         layers:str="output", # or "all"; for "mi"
     ):
         if kind not in MEASURES: raise ValueError(f"unknown measure {kind!r}; choose one of {', '.join(MEASURES)}")
-        self.kind, self.task, self.model = kind, t, model
+        self.kind, self.task, self.model, self.calls = kind, t, model, 0
         self.probe = LayerProbe(model, d.x, d.y, layers=layers, seed=seed)
         self.ceiling = self.probe.reference() if kind == "mi" else 1.
 
     def __call__(self, train_loss): # mean loss of the epoch; what `MutualInformationLR.step` takes
         if self.kind == "mi": return self.probe()
+        if self.kind == "nothing": self.calls += 1; return float(self.calls)
         if self.kind == "training loss": return math.exp(-train_loss) if math.isfinite(train_loss) else math.nan
         out, y = outputs(self.model, self.probe.subset.inputs), self.probe.subset.labels
         if self.kind == "probe loss": return float((-loss_of(out, y)).exp())
@@ -260,11 +261,11 @@ def value_change(j:Job, lr_max=.1, gamma=1., epsilon=.01, measure="mi", layerwis
     return _policies(j, p, p.lr_min, measure, layerwise, momentum)
 
 # %% ../nbs/14_rivals.ipynb #c031
-def auto(j:Job, measure="mi", layerwise=False):
-    "`AutoPolicy` after a range test."
+def auto(j:Job, measure="mi", layerwise=False, known=True):
+    "`AutoPolicy` after a range test; `known` is whether it is told the number of epochs."
     some = list(batches(j.data.x, j.data.y, j.task.batch_size, torch.Generator().manual_seed(j.seed)))
     test = range_test(j.model, _sgd(j.model.parameters(), 1.), loss_of, some)
-    return _policies(j, AutoPolicy.from_range_test(test), test.lr, measure, layerwise, .9, len(test.lrs)*j.task.epochs/j.steps)
+    return _policies(j, AutoPolicy.from_range_test(test, j.task.epochs if known else 0), test.lr, measure, layerwise, .9, len(test.lrs)*j.task.epochs/j.steps)
 
 # %% ../nbs/14_rivals.ipynb #c033
 @dataclass(frozen=True)
@@ -299,9 +300,10 @@ METHODS |= {
     "value_change": _own("MI: value + change", value_change, OURS),
     "value_change_layers": _own("MI: value + change, a LR a layer", value_change, OURS, layerwise=True),
     "auto": _own("MI: AutoPolicy", auto, {}),
+    "auto_open": _own("MI: AutoPolicy, length unknown", auto, {}, known=False),
     "auto_layers": _own("MI: AutoPolicy, a LR a layer", auto, {}, layerwise=True)}
 ABLATIONS = {f"{name}, {m}": _own(f"{METHODS[name].label.removeprefix('MI: ')}, by {m}", METHODS[name].build, METHODS[name].space, m)
-    for name in ("value_change", "auto") for m in MEASURES[1:]}
+    for name, measures in (("value_change", MEASURES[1:4]), ("auto", MEASURES[1:])) for m in measures}
 METHODS |= ABLATIONS
 
 # %% ../nbs/14_rivals.ipynb #c035

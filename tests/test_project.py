@@ -61,7 +61,7 @@ def test_each_module_imports_alone():
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs(notebook, tmp_path):
     "Every cell of a notebook, its tests among them."
-    r = subprocess.run([BIN/"nbdev_test", "--path", ROOT/"nbs"/notebook, "--n_workers", "1", "--do_print"], cwd=ROOT, capture_output=True, text=True)
+    r = subprocess.run([BIN/"nbdev_test", "--path", ROOT/"nbs"/notebook, "--n_workers", "0", "--do_print"], cwd=ROOT, capture_output=True, text=True)
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -25,8 +25,20 @@ def test_lr_is_finite_and_within_bounds_for_every_history(lr, history, low, high
 def test_up_only_for_a_rise_beyond_the_noise(history):
     lr, branch = AutoPolicy().decide(.1, history)
     rise = history[-1] - history[-3]
-    assert (branch, lr) == (("increase", .1*math.sqrt(2)) if rise > noise_of(history) else ("decrease", .05))
+    up = .2 if history == sorted(set(history)) else .1*math.sqrt(2)
+    assert (branch, lr) == (("increase", up) if rise > noise_of(history) else ("decrease", .05))
     if rise <= 0: assert branch == "decrease"
+
+@given(st.lists(st.floats(.01, 5), max_size=30), st.integers(1, 30))
+def test_a_known_length_cools_to_the_minimum(history, n):
+    "Never above the rule's LR, never faster than the line unless the rule is, and at the minimum when it is over."
+    known, open_end, lr, top = AutoPolicy(1e-3, .5, n), AutoPolicy(1e-3, .5), .1, None
+    for t in range(1, len(history) + 1):
+        new, branch = known.decide(lr, history[:t]); rule = open_end(lr, history[:t])
+        assert 1e-3 <= new <= rule and (branch == "cool") == (n - t < .4*n and lr*max(0, n - t)/(max(0, n - t) + 1) < open_end._follow(lr, history[:t])[0])
+        if t >= n: assert new == 1e-3
+        if n - t >= .4*n: assert new == rule
+        lr = new
 
 @given(bits, st.floats(.01, 100))
 def test_the_unit_does_not_matter(history, unit):
@@ -53,7 +65,7 @@ def test_a_range_test_leaves_all_as_it_was(make):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and [m.training for m in model.modules()] == flags
     assert torch.equal(random, torch.get_rng_state()) and not optimizer.state
     assert optimizer.param_groups[0]["lr"] == test.lr and test.lr == test.lr_max/10 and len(test.lrs) == len(test.losses) <= 60
-    assert AutoPolicy.from_range_test(test) == AutoPolicy(test.lr/1000, test.lr_max)
+    assert AutoPolicy.from_range_test(test) == AutoPolicy(test.lr/1000, test.lr_max/2) and AutoPolicy.from_range_test(test, 9).epochs == 9
 
 def test_a_range_test_of_nonsense_is_refused():
     model = net()
