@@ -127,7 +127,7 @@ def test_sequence_hands_over_at_its_milestones(ms, history, ixy):
 def test_sequence_needs_a_reference_only_while_a_member_does():
     seq = SequentialPolicy([ChangePolicy(), ValuePolicy()], [4])
     assert seq.needs_reference and not SequentialPolicy([ChangePolicy()], []).needs_reference
-    assert seq.decide(.01, [1., 2., 3.])[1] == "increase"
+    assert seq.decide(.01, [1., 2., 3.])[1] == "increase" and seq(.01, [1., 2., 3.]) == seq.decide(.01, [1., 2., 3.])[0] == ChangePolicy()(.01, [1., 2., 3.])
     with pytest.raises(ValueError, match="reference"): seq(.01, [1., 2., 3., 3.])
 
 # --- refusals ----------------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ def test_frozen_and_equal():
     p = ChangePolicy()
     with pytest.raises(AttributeError): p.lr_min = 1.
     assert hash(p) == hash(ChangePolicy()) and p != ChangePolicy(gamma2=.5)
+    with pytest.raises(AttributeError): SequentialPolicy([p, p], [3]).milestones = [5]
 
 def test_long_histories_cost_the_same():
     "Only the tail is read, so a history of millions is no slower."

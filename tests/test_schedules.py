@@ -2,12 +2,15 @@
 import json, math, os, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
-from milr.rivals import METHODS, Meter, Task, Trial, sampled, score, task_data, task_model
+from milr import rivals
+from milr.data import DataUnavailable
+from milr.rivals import METHODS, Meter, Task, Trial, load_fashion, rows_of, sampled, score, task_data, task_model
 from milr.schedules import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
     target_of, to_target, trial_hash, tuning_trials)
 
@@ -114,6 +117,24 @@ def test_every_method_trains_and_is_stored_once(method, tmp_path):
 def test_methods_of_other_packages_train(method, tmp_path):
     pytest.importorskip(METHODS[method].needs)
     assert all(math.isfinite(r["test"]) for r in run_trial(Trial(tiny, method), tmp_path))
+
+def test_text_in_two_processes_and_a_target(tmp_path):
+    "Two processes give what one gives; the pilot's target is a score that was reached."
+    text = Task("text", "text", 300, 50, 100, 2, 64); trials = [Trial(text, "auto"), Trial(text, "plateau")]
+    alone = [r["test"] for r in rows_of(trials[0])]
+    both = run_trials(trials, tmp_path, jobs=2)
+    assert [r["test"] for r in both[0]] == alone and all(-20 < v < 0 for rows in both for v in (r["test"] for r in rows))
+    pilots = run_trials(pilot_trials(tiny), tmp_path); assert target_of(tiny, pilots) in {r["test"] for rows in pilots for r in rows}
+
+def test_fashion_mnist_that_cannot_be_had_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_DATA", str(tmp_path))
+    def refuse(*a, **kw): raise RuntimeError("no network\nat all")
+    monkeypatch.setattr(rivals, "_torchvision", lambda: SimpleNamespace(datasets=SimpleNamespace(FashionMNIST=refuse)))
+    with pytest.raises(DataUnavailable, match="no network Install Debian's package dataset-fashion-mnist"): load_fashion.__wrapped__(str(tmp_path/"nowhere"))
+
+def test_a_range_test_is_drawn():
+    ax = RangeTest(.1, 1., [.01, .1, 1.], [2., 1.5, 1.]).plot()
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_legend().get_texts()] == ["start 0.1", "maximum 1"]
 
 def test_a_network_that_diverges_scores_as_a_guess(tmp_path):
     rows = run_trial(Trial(replace(tiny, data="friedman"), "fixed", (("lr", 1e6),)), tmp_path)
