@@ -169,6 +169,20 @@ def test_projection_never_invents():
     x = torch.randn(400, 300, generator=torch.Generator().manual_seed(0)); y = torch.arange(400) % 5
     assert abs(float(mutual_information(x, y, projection='lda', base=math.e))) < 0.05        # 300 features to overfit, nothing to find
 
+@pytest.mark.parametrize('kind, noise', [('means', 60), ('spreads', 0), ('both', 12)])
+def test_projection_is_near_the_truth(kind, noise):
+    "Classes that differ by their mean, by their spread, or both, among features that tell nothing; the truth by Monte Carlo. Then in another unit."
+    C, d, n = 3, 3, 1500; gen = torch.Generator().manual_seed(0)
+    means = 2*torch.randn(C, d, generator=gen) if kind != 'spreads' else torch.zeros(C, d); spreads = torch.tensor([1., 1., 1.] if kind == 'means' else [.5, 1., 4.])
+    def draw(m): y = torch.randint(0, C, (m,), generator=gen); return means[y] + spreads[y, None]*torch.randn(m, d, generator=gen), y
+    x, y = draw(100_000); log_p = torch.stack([-((x - means[c])**2).sum(1)/2/spreads[c]**2 - d*spreads[c].log() for c in range(C)], 1)
+    truth = math.log(C) + float(log_p.log_softmax(1).gather(1, y[:, None]).mean())
+    x, y = draw(n); x = torch.cat([x, torch.randn(n, noise, generator=gen)], 1)
+    nats = mutual_information(x, y, projection='lda', base=math.e); assert abs(float(nats) - truth) < .05, (float(nats), truth)
+    assert mutual_information(x, y, projection='lda') == pytest.approx(float(nats)/math.log(2), rel=1e-12)
+    mi, se = mutual_information(x, y, projection='lda', return_error=True); nat, nat_se = mutual_information(x, y, projection='lda', return_error=True, base=math.e)
+    assert (mi, se) == (pytest.approx(float(nat)/math.log(2)), pytest.approx(float(nat_se)/math.log(2)))
+
 def test_without_numba():
     code = "import sys; sys.modules['numba'] = None\nimport torch; from milr.mi import mutual_information as mi, _choose\ng = torch.Generator().manual_seed(0); x = torch.randn(200, 40, generator=g); y = torch.arange(200) % 4\nassert _choose('auto', 200, 40, 2., True) == 'torch'; print(repr(float(mi(x, y))))"
     gen = torch.Generator().manual_seed(0); x, y = torch.randn(200, 40, generator=gen), torch.arange(200) % 4
