@@ -156,13 +156,13 @@ def _cdist(a, b, p): return torch.cdist(a, b, p=p, compute_mode='donot_use_mm_fo
 def _stats_torch(x, y, kk, p, chunk, rows=None): # (n,d) floats, (n,) labels, (n,) k per sample
     "Counts by chunked distances, for all samples or only for `rows`."
     x = x.double(); rows = torch.arange(len(x), device=x.device) if rows is None else rows
-    out = []
-    for i in rows.split(max(1, chunk // len(x))):
+    out, step = torch.empty(4, len(rows), dtype=torch.long, device=x.device), max(1, chunk // len(x))   # filled in place: small results kept between large blocks keep the blocks' memory too
+    for i, part in zip(rows.split(step), out.split(step, 1)):
         d = _cdist(x[i], x, p); d.scatter_(1, i[:, None], math.inf)
         own = d.masked_fill(y[i][:, None] != y, math.inf)
         r = own.topk(int(kk[i].max()), largest=False).values.gather(1, kk[i][:, None]-1)
-        out.append(torch.stack([(d < r).sum(1), (d == r).sum(1), (own < r).sum(1), (own == r).sum(1)]))
-    return torch.cat(out, 1)
+        part.copy_(torch.stack([(d < r).sum(1), (d == r).sum(1), (own < r).sum(1), (own == r).sum(1)]))
+    return out
 
 # %% ../nbs/00_mi.ipynb #c027
 def _first(test, lo, hi, guess=None):
@@ -548,11 +548,11 @@ def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to
 def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22):
     "Contributions in nats, one a sample, at most `chunk` distances of each variable at once."
     if method not in ('auto', 'torch'): raise ValueError(f"method is {method!r}; a continuous y has one path: pass method='auto'")
-    x, y = x.double(), y.double(); out = []
+    x, y = x.double(), y.double(); out = torch.empty(len(x), dtype=torch.float64, device=x.device)
     for i in _rows(len(x), chunk, x.device):
         dx, dy = (_cdist(v[i], v, p).scatter_(1, i[:, None], math.inf) for v in (x, y))
-        out.append(_ksg_block(dx, dy, k, algorithm))
-    return torch.cat(out) + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
+        out[i] = _ksg_block(dx, dy, k, algorithm)
+    return out + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
 
 # %% ../nbs/00_mi.ipynb #c064
 def _error(n:int, run, mi, seed:int, splits=(2, 3, 4, 5, 6, 7, 8, 9, 10)): # run: indices -> estimate

@@ -121,7 +121,7 @@ def task_data(
 def task_model(
     t:Task, # the task
     seed:int, # of the initial weights
-)->nn.Sequential: # blocks with names; logits or a number out
+)->nn.Module: # blocks with names; logits or a number out
     "The network of a task."
     d = task_data(t); classes = len(_text()[1]) if t.data == "text" else int(d.y.max()) + 1 if not d.y.is_floating_point() else 1
     if t.data in ("mnist", "fashion"): return build_model("mnist_cnn", tuple(d.x.shape[1:]), classes, seed, width=t.width)
@@ -317,7 +317,7 @@ def sampled(
     space = METHODS[method].space
     if not space: return [{}]
     points = LatinHypercube(len(space), rng=seed).random(n)
-    return [{k: _between(*ends, u) for (k, ends), u in zip(space.items(), p)} for p in points]
+    return [{k: _between(ends[0], ends[1], u) for (k, ends), u in zip(space.items(), p)} for p in points]
 
 def _between(low, high, u):
     "The number a share `u` of the way from low to high."
@@ -351,7 +351,7 @@ def rows_of(
     "Train, epoch by epoch."
     _warm(METHODS[t.method].needs); d, model, g = task_data(t.task), task_model(t.task, t.seed), torch.Generator().manual_seed(t.seed); torch.manual_seed(t.seed)
     began = time.process_time(); r = METHODS[t.method].build(Job(t.task, d, model, t.seed), **_kw(t)); clock = time.process_time() - began
-    free = isinstance(getattr(r.optimizer, "train", None), Callable)      # Schedule-Free has a mode of its own
+    free = callable(getattr(r.optimizer, "train", None))      # Schedule-Free has a mode of its own
     for epoch in range(1, t.task.epochs + 1):
         began, lr = time.process_time(), [float(g["lr"]) for g in r.optimizer.param_groups]
         if free: r.optimizer.train()

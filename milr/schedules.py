@@ -32,7 +32,7 @@ def _undocumented(tree:ast.AST)->str:
 @lru_cache
 def _code(modules:tuple, without:str="")->str:
     "A hash of modules of milr, without the function of that name."
-    folder, text = Path(__import__("milr").__file__).parent, ""
+    folder, text = Path(str(__import__("milr").__file__)).parent, ""
     for m in modules:
         tree = ast.parse((folder/f"{m}.py").read_text(encoding="utf-8"))
         tree.body = [node for node in tree.body if getattr(node, "name", m) != without]
