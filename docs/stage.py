@@ -43,6 +43,7 @@ for folder, patterns in FOLDERS.items(): copy(folder, patterns)
 text = (ROOT/"README.md").read_text(encoding="utf-8")
 (SITE/"index.md").write_text(re.sub(r"\]\(figures/?\)", "](figures/fig3_mnist.ipynb)", text), encoding="utf-8")      # a folder is no page
 for f in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"): shutil.copy(ROOT/f, SITE)
+shutil.copy(ROOT/"docs"/"extra.css", SITE)
 api()
 mathjax = Path(find_spec("mathjax").origin).parent/"static"/"mathjax"/"es5"
 (SITE/"mathjax").mkdir(); shutil.copy(mathjax/"tex-mml-chtml.js", SITE/"mathjax")

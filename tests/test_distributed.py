@@ -44,6 +44,7 @@ def test_a_failed_measurement_reaches_every_rank(ranks):
 
 @pytest.mark.parametrize("kind", ["fully_shard", "FullyShardedDataParallel"])
 def test_sharded_weights(ranks, kind):
+    if kind not in ranks[0]: pytest.skip("this torch cannot do it on CPUs")
     a, b = (r[kind] for r in ranks)
     assert a["collective"] and a["bits"] == b["bits"]
     assert a["same"] and b["same"], "a sharded model should measure as a whole one does"
