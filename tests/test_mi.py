@@ -40,6 +40,15 @@ def test_every_path_agrees_on_ties(seed, k, metric, chunk):
     assert max(values.values()) - min(values.values()) < 1e-10 and math.isfinite(values['torch']), values
 
 @few
+@given(seeds, st.integers(2, 6), st.sampled_from([.1, .3, 1/7]))
+def test_crowds_on_decimals(seed, k, step):
+    "Many copies on a lattice whose steps are rounded, so that a difference and a sum disagree about who is at the radius."
+    gen = torch.Generator().manual_seed(seed); y = torch.randint(0, 3, (150,), generator=gen)
+    x = step*torch.randint(0, 9, (150, 1), generator=gen).double() + step*y[:, None]*torch.randint(0, 2, (150, 1), generator=gen)
+    values = [float(mutual_information(x, y, k, method=m)) for m in applicable(1, 'euclidean')]
+    assert max(values) - min(values) < 1e-10, values
+
+@few
 @given(seeds, st.integers(1, 4), metrics, st.sampled_from([1, 2]))
 def test_ksg_is_the_reference_and_symmetric(seed, k, metric, algorithm):
     gen = torch.Generator().manual_seed(seed)
