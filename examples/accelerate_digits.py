@@ -57,4 +57,7 @@ if not wrong:
     second = start(); parts = build(second)
     second.load_state(folder)
     accelerator.print("the same learning rates as without the stop:", train(second, *parts, epochs=5) == whole)
+    first.free_memory(); second.free_memory(); del parts
+
+accelerator.free_memory()  # a model that outlives the process group can abort the process at its exit
 accelerator.end_training()
