@@ -1,5 +1,9 @@
 "How much memory a call takes at its highest. `ru_maxrss` cannot tell: it begins at the peak of the parent process, and compiling or importing leaves a peak that hides a later one."
+import sys
 from pathlib import Path
+import pytest
+
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is read from /proc')
 
 def _kib(name):
     return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(name + ":"))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy.special import digamma
 from milr.mi import ksg_mi, mutual_information, paper_mi, ross_mi
 from milr.reference import label_entropy, reference_mi
+from tests.memory import linux
 
 torch.set_num_threads(1)
 SLOW = 'MILR_SLOW' in os.environ
@@ -213,7 +214,7 @@ CASES = [('60,000 × 1, labels', 1, 'y[:m]', ''), ('60,000 × 10, labels', 10, '
          ('60,000 × 2, paths of torch', 2, 'y[:m]', "method='torch'"), ('60,000 × 1, KSG', 1, 'x[:m, :1].neg()', '')]
 
 @pytest.mark.parametrize('name, d, y, kw', CASES if SLOW else CASES[:2])
-@pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is read from /proc')
+@linux
 def test_memory_at_60000(name, d, y, kw, tried):
     out = subprocess.run([sys.executable, '-c', MEMORY.format(n=60_000, d=d, y=y, kw=kw)], cwd=Path(__file__).parent.parent, capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert out.returncode == 0, out.stderr[-2000:]

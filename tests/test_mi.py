@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import example, given, settings, strategies as st
 from milr.mi import ksg_mi, ksg_reference, mutual_information, paper_mi, ross_mi, ross_reference, _expected_digamma, _paths
+from tests.memory import linux
 
 torch.set_num_threads(1)
 few = settings(max_examples=25, deadline=None)
@@ -199,8 +200,6 @@ def test_without_numba():
     gen = torch.Generator().manual_seed(0); x, y = torch.randn(200, 40, generator=gen), torch.arange(200) % 4
     plain = float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
     assert abs(plain - float(mutual_information(x, y, method='matmul'))) < 1e-10
-
-linux = pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is read from /proc')
 
 def peak(code):
     "Growth of a fresh process's memory in MiB while `code` runs, after inputs and compiled code are in place."

@@ -9,6 +9,7 @@ from torch import nn
 from milr.mi import mutual_information
 from milr.models import cifar10_cnn, mnist_cnn
 from milr.probe import LayerProbe, clean_name, in_passes, named_layers, to_probabilities, unwrap
+from tests.memory import linux
 
 torch.set_num_threads(1)
 gen = torch.Generator().manual_seed(0)
@@ -356,7 +357,7 @@ def test_on_a_gpu():
     got = finite(probe()); assert state_of(model) == before
     assert got == pytest.approx(LayerProbe(model.cpu(), X, Y, layers="all")(), abs=.05)
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is read from /proc')
+@linux
 def test_memory_of_a_wide_convolution():
     "1000 samples of a 21,632-wide layer: under 1 GiB beyond that layer's own activations."
     code = """if True:
