@@ -17,6 +17,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from queue import Empty
 import torch, torch.nn.functional as F
+from torch import nn
 from filelock import FileLock
 from tqdm import tqdm
 from .data import load_dataset, subset_index, whole_file
@@ -161,6 +162,14 @@ def _tensors(dataset, n_train, n_test, shrink, device):
     return d, *out
 
 # %% ../nbs/09_experiments.ipynb #c022
+def _channels_last(model):
+    "The model, and on a CPU the gradients of its poolings, channels-last."
+    model.to(memory_format=torch.channels_last)
+    for m in model.modules():
+        if isinstance(m, nn.MaxPool2d) and next(model.parameters()).device.type == "cpu":
+            m.register_full_backward_pre_hook(lambda m, grads: tuple(g.contiguous(memory_format=torch.channels_last) for g in grads))
+
+# %% ../nbs/09_experiments.ipynb #5194949a
 class _Parts:
     "The live objects of a run."
     def __init__(self, s:Settings):
@@ -168,7 +177,7 @@ class _Parts:
         torch.manual_seed(s.seed)
         self.generator = torch.Generator().manual_seed(s.seed)
         self.model = build_model(s.model, tuple(self.x.shape[1:]), len(self.data.classes), s.seed, width=s.width, dropout=s.dropout)
-        self.model.to(s.device, memory_format=torch.channels_last)
+        _channels_last(self.model.to(s.device))
         self.probe = LayerProbe(self.model, self.x, self.y, layers="all" if s.layerwise else "output", samples=s.probe_size, seed=s.seed,
             redraw=s.redraw, k=s.k, estimator=partial(mutual_information, metric=s.metric))
         self.IXY = self.probe.reference(s.tiles or None)
