@@ -78,7 +78,7 @@ def _without_machine(path:Path):
 
 def _message(e)->str:
     "The message of the error that stopped a notebook; the class only where it adds something."
-    return " ".join(e.evalue.split()) if e.ename in ("DataUnavailable", "ValueError") else f"{e.ename}: {e.evalue}"
+    return " ".join(e.evalue.split()) if e.ename in ("DataUnavailable", "ValueError", "LookupError") else f"{e.ename}: {e.evalue}"
 
 # %% ../nbs/11_cli.ipynb #c014
 def _figure_parameters(a)->dict:
@@ -91,6 +91,10 @@ def _environment(a):
     if (jobs := getattr(a, "jobs", None)) is not None:
         if jobs < 1: raise CommandError(f"--jobs must be at least 1, got {jobs}")
         os.environ["MILR_JOBS"] = str(jobs)
+    read, write = getattr(a, "from_records", None), getattr(a, "record", None)
+    if read and write: raise CommandError("--from-records computes nothing that --record could write; give one of them")
+    if read or write: os.environ["MILR_RECORDS"] = str(Path(read or write).expanduser().resolve())
+    if read: os.environ["MILR_EXECUTOR"] = "recorded"
     if not getattr(a, "ray", False): return
     if not importlib.util.find_spec("ray"): raise CommandError("Ray is not installed; pip install 'milr[ray]', or leave out --ray")
     os.environ["MILR_EXECUTOR"] = "ray"
@@ -139,9 +143,12 @@ def _parser():
         s.add_argument("--seeds", type=int, help="how many seeds a method")
         s.add_argument("--device", help="cpu, cuda, mps; default: a GPU where there is one")
         s.add_argument("--dataset", help="mnist or digits, where the figure has a choice")
-        s.add_argument("--out", help="folder of the files; default figures/")
+        s.add_argument("--out", help="folder of the files; default figures/, its subfolders smoke and paper for these presets")
         s.add_argument("--jobs", type=int, help="runs at once; default: one a core on a CPU, one on a GPU, which several small networks can share")
-        s.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
+        where = s.add_mutually_exclusive_group()
+        where.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
+        where.add_argument("--from-records", metavar="FOLDER", help="compute nothing: draw the runs recorded there")
+        s.add_argument("--record", metavar="FOLDER", help="also write each run's history there, as a JSON file to publish")
         s.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other parameter of the notebook")
     add("data", _data, "fetch and verify a data set").add_argument("name", nargs="?", default="mnist", choices=("mnist", "cifar10", "digits"))
     add("runs", _runs, "list the stored runs")

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Settings', 'code_hash', 'run_hash', 'save_checked',
-           'load_checked', 'runs_root', 'Run', 'device_name', 'run', 'progress', 'run_all', 'preset_settings',
-           'best_device', 'run_grid', 'run_batch_change']
+           'load_checked', 'runs_root', 'Run', 'device_name', 'run', 'progress', 'save_record', 'load_record',
+           'run_all', 'preset_settings', 'best_device', 'run_grid', 'run_batch_change']
 
 # %% ../nbs/09_experiments.ipynb #c002
-import ast, hashlib, io, json, os, platform, threading, time, warnings
+import ast, hashlib, io, json, os, platform, subprocess, threading, time, warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, asdict, replace, fields
@@ -228,13 +228,20 @@ class Run:
 
     def origin(self)->dict:
         "Data, code and device, for the provenance of a figure."
-        return {k: self.info[k] for k in ("source", "checksum", "code", "device")}
+        return {k: self.info.get(k) for k in ("source", "checksum", "commit", "code", "device")}
 
 # %% ../nbs/09_experiments.ipynb #c025
 def _info(parts, s, rows):
     "What a reader needs to judge the numbers."
     return dict(IXY=parts.IXY, source=parts.data.source, checksum=parts.data.checksum, device=device_name(s.device),
-        torch=str(torch.__version__), python=platform.python_version(), code=code_hash(), hash=run_hash(s), seconds=sum(r["seconds"] for r in rows))
+        torch=str(torch.__version__), python=platform.python_version(), commit=_commit(), code=code_hash(), hash=run_hash(s), seconds=sum(r["seconds"] for r in rows))
+
+def _commit():
+    "The commit of the clone that milr is imported from, marked if it was changed; None where there is none."
+    clone = Path(__import__("milr").__file__).parent.parent
+    if not (clone/"settings.ini").exists(): return None
+    try: return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True, cwd=clone).stdout.strip() or None
+    except OSError: return None
 
 def device_name(
     device:str, # as torch names it
@@ -364,6 +371,40 @@ def _with_ray(todo, root, jobs, on_row):
         if ours: ray.shutdown()
 
 # %% ../nbs/09_experiments.ipynb #c038
+def _told(s):
+    "What differs from the defaults. Without the device: a record says in words where it was computed."
+    facts = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("device", "continues") and getattr(s, f.name) != f.default}
+    if s.continues: facts["continues"] = _told(s.continues)
+    return json.loads(json.dumps(facts))
+
+def _record_path(s, folder):
+    return Path(folder)/f"{s.dataset}-{s.method}-seed{s.seed}-{hashlib.sha256(json.dumps(_told(s), sort_keys=True).encode()).hexdigest()[:8]}.json"
+
+def save_record(
+    run:Run, # a finished run
+    folder:Path, # of the records
+)->Path: # the file
+    "Write what a run found as JSON, a row a line."
+    path = _record_path(run.settings, folder); path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "w") as f:
+        f.write(f'{{"settings": {json.dumps(_told(run.settings))},\n"info": {json.dumps(run.info)},\n"rows": [\n')
+        f.write(",\n".join(map(json.dumps, run.rows)) + "]}\n")
+    return path
+
+def load_record(
+    s:Settings, # what was asked for
+    folder:Path, # of the records
+)->Run:
+    "The recorded run of `s`, wherever it was computed; LookupError if there is none."
+    path = _record_path(s, folder)
+    if not path.exists(): raise LookupError(f"{path.name} is not among the records in {folder}: no run of {_told(s)} was recorded")
+    try:
+        r = json.loads(path.read_text(encoding="utf-8"))
+        if r["settings"] != _told(s) or [row["epoch"] for row in r["rows"]] != list(range(s.epochs)): raise ValueError("its settings or epochs are others")
+    except (ValueError, KeyError, TypeError) as e: raise ValueError(f"{path} is not a sound record ({e}); take it from the repository again, or delete it and compute the run") from None
+    return Run(s, r["rows"], r["info"])
+
+# %% ../nbs/09_experiments.ipynb #dc263624
 def _is_stored(s, root): return (Path(root or runs_root())/run_hash(s)/"result.pt").exists()
 
 def _cores()->int:
@@ -374,13 +415,16 @@ def run_all(
     many:list, # of `Settings`
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     jobs:int|None=None, # runs at once; None: the environment's `MILR_JOBS`, else on a CPU as many as cores, on a GPU 1
-    executor:str|None=None, # "processes", "ray", or "stored" to compute nothing; None: the environment's `MILR_EXECUTOR`, else "processes"
+    executor:str|None=None, # "processes", "ray", or "recorded" to compute nothing; None: the environment's `MILR_EXECUTOR`, else "processes"
+    records:Path|None=None, # folder to read records from when "recorded", else to write them to; None: the environment's `MILR_RECORDS`, else no folder
 )->list: # of `Run`, in the same order
     "Run them all, with a progress bar; what is stored already is not computed again."
-    executor, jobs = executor or os.environ.get("MILR_EXECUTOR") or "processes", jobs or int(os.environ.get("MILR_JOBS") or 0)
+    executor, records, jobs = executor or os.environ.get("MILR_EXECUTOR") or "processes", records or os.environ.get("MILR_RECORDS"), jobs or int(os.environ.get("MILR_JOBS") or 0)
+    if executor not in ("processes", "ray", "recorded"): raise ValueError(f'executor must be "processes", "ray" or "recorded", got {executor!r}')
+    if executor == "recorded":
+        if not records: raise ValueError('the executor "recorded" needs a folder to read; pass records, or set the environment\'s MILR_RECORDS')
+        return [load_record(s, records) for s in many]
     todo = [s for s in many if not _is_stored(s, root)]
-    if executor not in ("processes", "ray", "stored"): raise ValueError(f'executor must be "processes", "ray" or "stored", got {executor!r}')
-    if todo and executor == "stored": raise LookupError(f"{len(todo)} of {len(many)} runs are not stored, among them {todo[0]}; compute them first, with another executor")
     at_once = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
     for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
     first = {s.continues for s in todo if s.continues and not _is_stored(s.continues, root)} - set(todo)
@@ -389,7 +433,9 @@ def run_all(
             bar.set_postfix_str(f"{s.method} seed {s.seed}, accuracy {row['accuracy']:.4f}, LR {next(reversed(row['lr'].values())):.4f}", refresh=False); bar.update()
         if todo and executor == "ray": _with_ray(todo, root, jobs, on_row)
         elif at_once > 1: _in_processes(todo, root, at_once, on_row)
-        return [run(s, root, on_row) for s in many]
+        done = [run(s, root, on_row) for s in many]
+    for r in done if records else (): save_record(r, records)
+    return done
 
 # %% ../nbs/09_experiments.ipynb #c044
 _SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)

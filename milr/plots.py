@@ -164,12 +164,12 @@ def project_root()->Path: # the folder with settings.ini and nbs/, else the curr
     return next((p for p in (here, *here.parents) if (p/"settings.ini").exists() and (p/"nbs").is_dir()), here)
 
 def figures_folder(
-    preset:str, # "smoke" writes to a folder of its own, so that a test never replaces a result
+    preset:str, # "smoke" and "paper" write to a folder of their own, so that neither replaces a `quick` result
     out:str="", # a folder; "": figures/ of the project
 )->Path:
     "Where a figure's files go."
     base = Path(out).expanduser() if out else project_root()/"figures"
-    return base/"smoke" if preset == "smoke" and not out else base
+    return base/preset if preset in ("smoke", "paper") and not out else base
 
 # %% ../nbs/10_plots.ipynb #c028
 def run_rows(
@@ -210,7 +210,7 @@ def save_figure(
 )->list: # the paths written
     "Write NAME.png, .svg, .csv and .json."
     folder = Path(folder); paths = [folder/f"{name}.{e}" for e in ("png", "svg", "csv", "json")]
-    facts = provenance(run_seconds=round(sum(r.get("seconds", 0) for r in rows if "epoch" in r)), **facts)
+    facts = provenance(**dict(run_seconds=round(sum(r.get("seconds", 0) for r in rows if "epoch" in r))) | facts)
     with plt.rc_context(STYLE):
         with whole_file(paths[0]) as f: fig.savefig(f, format="png", dpi=150)
         with whole_file(paths[1]) as f: fig.savefig(f, format="svg", metadata={"Date": None})

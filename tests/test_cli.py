@@ -27,3 +27,17 @@ def test_runs_are_listed(root, tmp_path):
 def test_no_jobs(root):
     r = milr("figure", "fig3", "--preset", "smoke", "--jobs", "0", cwd=root)
     assert r.returncode == 1 and "--jobs must be at least 1" in r.stderr
+
+def test_figure_from_records(root, tmp_path):
+    "A figure's runs are recorded; from the records it is drawn again with the same table and without computing."
+    figure = ("figure", "fig6", "--preset", "smoke"); records = str(tmp_path/"records")
+    r = milr(*figure, "--record", records, "--out", str(tmp_path/"a"), cwd=root, MILR_RUNS=str(tmp_path/"runs")); assert r.returncode == 0, r.stderr
+    r = milr(*figure, "--from-records", records, "--out", str(tmp_path/"b"), cwd=root, MILR_RUNS=str(tmp_path/"none")); assert r.returncode == 0, r.stderr
+    a, b = ((tmp_path/f/"fig6_layerwise.csv").read_text() for f in "ab")
+    assert a == b and len(os.listdir(records)) == 2 and not (tmp_path/"none").exists()
+
+def test_figure_without_its_records(root, tmp_path):
+    r = milr("figure", "fig3", "--preset", "smoke", "--from-records", str(tmp_path), "--out", str(tmp_path/"out"), cwd=root)
+    assert r.returncode == 1 and "is not among the records" in r.stderr and "Traceback" not in r.stderr
+    r = milr("figure", "fig3", "--from-records", "a", "--record", "b", cwd=root)
+    assert r.returncode == 1 and "give one of them" in r.stderr

@@ -2,7 +2,7 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest
-from milr.experiments import Settings, preset_settings, run, run_all, run_grid, run_hash
+from milr.experiments import Settings, load_record, preset_settings, run, run_all, run_grid, run_hash, save_record
 from milr.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
@@ -69,10 +69,20 @@ def test_parallel_runs_equal_serial_ones(tmp_path):
     a, b = run_all(many, tmp_path/"a", jobs=2), run_all(many, tmp_path/"b", jobs=1)
     assert [strip(r.rows) for r in a] == [strip(r.rows) for r in b]
 
-def test_stored_only(tmp_path):
-    one = replace(SMALL, epochs=1); first = run(one, tmp_path)
-    assert run_all([one], tmp_path, executor="stored")[0].rows == first.rows
-    with pytest.raises(LookupError, match="1 of 2 runs are not stored"): run_all([one, replace(one, seed=1)], tmp_path, executor="stored")
+def test_records(tmp_path):
+    "What was recorded is read again exactly, also of a run that continues another; what was not is named."
+    one = replace(SMALL, epochs=2); more = replace(one, epochs=3, batch_size=30, continues=one)
+    first = run_all([one, more], tmp_path, jobs=1, records=tmp_path/"records")
+    again = run_all([replace(one, device="meta"), more], tmp_path/"empty", executor="recorded", records=tmp_path/"records")
+    assert [(r.rows, r.info) for r in again] == [(r.rows, r.info) for r in first] and not (tmp_path/"empty").exists()
+    with pytest.raises(LookupError, match="is not among the records .*'seed': 1"): run_all([one, replace(one, seed=1)], executor="recorded", records=tmp_path/"records")
+    with pytest.raises(ValueError, match="MILR_RECORDS"): run_all([one], executor="recorded")
+
+@pytest.mark.parametrize("damage", [lambda t: t[:len(t)//2], lambda t: t.replace('"seed"', '"sown"'), lambda t: "[]", lambda t: t.replace('"epoch": 1', '"epoch": 7')])
+def test_unsound_record(tmp_path, damage):
+    s = replace(SMALL, epochs=2, seed=5); path = save_record(run(s, tmp_path), tmp_path)
+    sound = path.read_text(); path.write_text(damage(sound)); assert path.read_text() != sound
+    with pytest.raises(ValueError, match="not a sound record"): load_record(s, tmp_path)
 
 def test_an_error_in_a_worker_ends_the_call(tmp_path):
     with pytest.raises(ValueError, match="at least 6×6|cannot draw"): run_all([replace(SMALL, n_train=10**6, seed=i) for i in range(3)], tmp_path, jobs=2)

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py") if p.stem not in ("_modidx", "__main__"))
 NOTEBOOKS = sorted(p.relative_to(ROOT/"nbs").as_posix() for folder in ("", "integrations") for p in (ROOT/"nbs"/folder).glob("*.ipynb"))
-FIGURES = sorted(f"figures/{p.stem}" for p in (ROOT/"nbs"/"figures").glob("*.ipynb")) + ["studies/information_plane"]*bool(os.environ.get("MILR_SLOW"))
+FIGURES = sorted(f"figures/{p.stem}" for p in (ROOT/"nbs"/"figures").glob("*.ipynb")) + ["studies/sensitivity", "studies/reproduction"] + ["studies/information_plane"]*bool(os.environ.get("MILR_SLOW"))
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):

@@ -42,4 +42,4 @@ def test_an_error_there_is_an_error_here(tmp_path, two_workers, monkeypatch):
     with pytest.raises(RuntimeError, match="differs from the driver's"): run_all([SMALL], tmp_path, executor="ray")
 
 def test_unknown_executor(tmp_path):
-    with pytest.raises(ValueError, match='"processes", "ray" or "stored"'): run_all([SMALL], tmp_path, executor="slurm")
+    with pytest.raises(ValueError, match='"processes", "ray" or "recorded"'): run_all([SMALL], tmp_path, executor="slurm")
