@@ -486,9 +486,10 @@ def run_batch_change(
     factor:int=5, # from batch 100 to 500 in the paper
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     jobs:int|None=None, # as for `run_all`
+    control:bool=True, # with the row that the paper lacks
     **kw, # other fields of `Settings`, the same for all
 )->dict: # {row name: [runs, one a seed]}
-    "The four rows of Figure 5, in its order."
+    "The rows of Figure 5, in its order, and a control."
     first = {i: Settings(**(kw | dict(method="value_change", seed=i, epochs=at))) for i in seeds}
     def row(i, method, **more):
         s = Settings(**(kw | dict(method=method, seed=i, continues=first[i]) | more))
@@ -497,5 +498,5 @@ def run_batch_change(
             "value first": [row(i, "value_then_both", value_epochs=(at, at + 5)) for i in seeds]}
     done = iter(run_all([s for many in rows.values() for s in many], root, jobs))
     runs = {name: [next(done) for _ in many] for name, many in rows.items()}
-    control = [row(i, "given", lrs=tuple(base.series("lr"))) for i, base in zip(seeds, runs["same batch"])]
-    return runs | {"same LR": run_all(control, root, jobs)}
+    if not control: return runs
+    return runs | {"same LR": run_all([row(i, "given", lrs=tuple(base.series("lr"))) for i, base in zip(seeds, runs["same batch"])], root, jobs)}
