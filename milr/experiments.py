@@ -385,7 +385,7 @@ def save_record(
     folder:Path, # of the records
 )->Path: # the file
     "Write what a run found as JSON, a row a line."
-    path = _record_path(run.settings, folder); path.parent.mkdir(parents=True, exist_ok=True)
+    path = _record_path(run.settings, folder)
     with whole_file(path, "w") as f:
         f.write(f'{{"settings": {json.dumps(_told(run.settings))},\n"info": {json.dumps(run.info)},\n"rows": [\n')
         f.write(",\n".join(map(json.dumps, run.rows)) + "]}\n")
