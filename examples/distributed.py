@@ -47,7 +47,7 @@ def main(epochs=12):
     rates = [None]*dist.get_world_size()
     dist.all_gather_object(rates, scheduler.get_last_lr())
     if rank == 0: print("the same learning rate on every process:", all(r == rates[0] for r in rates))
-    del loss, scheduler, probe, optimizer, model; gc.collect()    # a model that outlives the process group can abort the process at its exit
+    del loss, scheduler, probe, optimizer, model; gc.collect()    # what outlives the process group keeps its threads, which can abort the process at its exit
     dist.destroy_process_group()
 
 

@@ -38,7 +38,7 @@ class _Progress:
     def _copy(self):
         self.shown = 0
         while not self.stop.wait(.5):
-            text = self.path.read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8", errors="ignore")      # a character that is half written comes whole next time
             if len(text) > self.shown: sys.stderr.write(text[self.shown:]); sys.stderr.flush(); self.shown = len(text)
 
 # %% ../nbs/11_cli.ipynb #c010
@@ -46,6 +46,21 @@ def _value(text:str):
     "A parameter's value: JSON if it is, else the text itself."
     try: return json.loads(text)
     except json.JSONDecodeError: return text
+
+def _execute(notebook:Path, to:Path, parameters:dict, cwd:Path):
+    "Papermill, over sockets nobody else can take, patient where the machine is busy, and without the kernel's own messages."
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets.config import Config
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder)/"stderr", "w+", encoding="utf-8", errors="replace") as said:
+        class Kernel(AsyncKernelManager):
+            async def start_kernel(self, **kw): return await super().start_kernel(stderr=said, **kw)
+        sockets = dict(KernelManager=dict(transport="ipc", connection_file=str(Path(folder)/"kernel.json"))) if os.name == "posix" and len(folder) < 80 else {}      # a socket's name has 104 characters at most
+        try: papermill.execute_notebook(str(notebook), str(to), parameters, cwd=str(cwd), progress_bar=False, start_timeout=600, iopub_timeout=600,
+                                        kernel_manager_class=Kernel, config=Config(sockets))
+        except RuntimeError as e:
+            said.seek(0); last = said.read().strip().splitlines()[-1:]
+            raise CommandError(" ".join([f"the notebook's kernel ended by itself, as when memory runs out; the same command goes on from the last checkpoint ({e})", *last])) from None
 
 def run_figure(
     name:str, # short name, such as fig3
@@ -63,7 +78,7 @@ def run_figure(
     if lenient: parameters = {k: v for k, v in parameters.items() if k in known}
     if wrong := set(parameters) - set(known): raise CommandError(f"{name} has no parameter {', '.join(sorted(wrong))}; it has {', '.join(known)}")
     try:
-        with _Progress(): papermill.execute_notebook(str(notebooks[name]), str(part), parameters, cwd=str(project_root()), progress_bar=False, start_timeout=600)
+        with _Progress(): _execute(notebooks[name], part, parameters, project_root())
         _without_machine(part); os.replace(part, target)
     except papermill.PapermillExecutionError as e: raise (NoData if e.ename == "DataUnavailable" else CommandError)(_message(e)) from None
     finally: part.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 "Run by test_distributed.py on every process; writes what it saw to the file named by the first argument plus its rank."
-import json, math, sys, time
+import json, math, os, sys, time
 
 import torch, torch.distributed as dist
 from torch import nn
@@ -75,5 +75,6 @@ for kind in ("fully_shard", "FullyShardedDataParallel")[NO_FULLY_SHARD:]:
     b, collective, weights = train(kind, True)
     found[kind] = dict(bits=b, collective=collective, same=LayerProbe(sharded(kind), X, Y, layers="all")() == plain, trace=weights != train(kind, False)[2])
 
-json.dump(found, open(f"{sys.argv[1]}{rank}", "w"))
+with open(f"{sys.argv[1]}{rank}", "w") as f: json.dump(found, f)
 dist.destroy_process_group()
+os._exit(0)      # fully_shard keeps the group's threads alive, and one that wants the GIL of an ending interpreter aborts the process (pytorch/pytorch#179291)

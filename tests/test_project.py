@@ -65,13 +65,10 @@ def test_notebook_runs(notebook, tmp_path):
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_figure_runs_at_smoke(figure, tmp_path):
+def test_figure_runs_at_smoke(figure, tmp_path, papermill):
     "Papermill runs a figure's notebook; it writes its files and leaves no others."
     name = Path(figure).name
-    env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
-    r = subprocess.run([BIN/"papermill", ROOT/"nbs"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path,
-                        "--no-progress-bar", "--start-timeout", "300"], env=env, capture_output=True, text=True)
-    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    papermill(ROOT/"nbs"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path, env=os.environ | {"MILR_RUNS": str(tmp_path/"runs")})
     assert {p.suffix for p in (tmp_path/"files").glob(f"{name}.*")} == {".csv", ".json", ".png", ".svg"}
     assert all(p.name.startswith(name) for p in (tmp_path/"files").iterdir())
     assert (tmp_path/"files"/f"{name}.png").read_bytes()[:4] == b"\x89PNG"

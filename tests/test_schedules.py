@@ -1,7 +1,6 @@
 "AutoPolicy for every history, the range test, the protocol of the comparison, and its notebook."
-import json, math, os, subprocess, sys
+import json, math, os
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
@@ -14,7 +13,6 @@ from milr.rivals import METHODS, Meter, Task, Trial, load_fashion, rows_of, samp
 from milr.schedules import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
     target_of, to_target, trial_hash, tuning_trials)
 
-BIN = Path(sys.executable).parent
 anything = st.lists(st.floats(), max_size=12)                       # NaN, infinities and negative numbers too
 bits = st.lists(st.floats(.01, 5), min_size=3, max_size=12)
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
@@ -144,8 +142,7 @@ def test_unknown_measures_are_refused():
     with pytest.raises(ValueError, match="unknown measure"): Meter("luck", tiny, task_model(tiny, 0), task_data(tiny), 0)
 
 @pytest.mark.skipif(not os.environ.get("MILR_SLOW"), reason="half a minute; set MILR_SLOW=1")
-def test_the_study_runs_at_smoke(root, tmp_path):
-    env = os.environ | {"MILR_RUNS": str(tmp_path/"runs")}
-    subprocess.run([BIN/"papermill", root/"nbs"/"studies"/"schedules.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "jobs", "1", "-p", "out", tmp_path/"files", "--cwd", tmp_path],
-                   check=True, env=env, capture_output=True)
+def test_the_study_runs_at_smoke(root, tmp_path, papermill):
+    papermill(root/"nbs"/"studies"/"schedules.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "jobs", "1", "-p", "out", tmp_path/"files", "--cwd", tmp_path,
+              env=os.environ | {"MILR_RUNS": str(tmp_path/"runs")})
     assert {p.name for p in (tmp_path/"files").iterdir()} == {f"schedules.{e}" for e in ("png", "svg", "csv", "json")}
