@@ -271,13 +271,19 @@ def _squares(XT, i, j, out):
 
 @_compile
 def _largest(XT, i, j, out):
-    "Max-norm distances from sample i to samples j, j+1, ..."
-    m = len(out); out[:] = 0.
-    for q in range(len(XT)):
-        a, va = XT[q, j:j+m], XT[q, i]
+    "Max-norm distances from sample i to samples j, j+1, ... (four features a pass)."
+    d, m = len(XT), len(out)
+    out[:] = 0.
+    for q in range(0, d-3, 4):
+        a, b, c, e = XT[q, j:j+m], XT[q+1, j:j+m], XT[q+2, j:j+m], XT[q+3, j:j+m]
+        va, vb, vc, ve = XT[q, i], XT[q+1, i], XT[q+2, i], XT[q+3, i]
         for p in range(m):
-            t = abs(a[p]-va)
-            out[p] = t if t > out[p] else out[p]
+            ta, tb, tc, te = abs(a[p]-va), abs(b[p]-vb), abs(c[p]-vc), abs(e[p]-ve)
+            ta = ta if ta > tb else tb; tc = tc if tc > te else te; ta = ta if ta > tc else tc
+            out[p] = ta if ta > out[p] else out[p]
+    for q in range(d - d%4, d):
+        a, va = XT[q, j:j+m], XT[q, i]
+        for p in range(m): t = abs(a[p]-va); out[p] = t if t > out[p] else out[p]
 
 # %% ../nbs/00_mi.ipynb #c036
 @_compile
@@ -532,6 +538,21 @@ def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
     return (psi(torch.full_like(kk, len(x))) - psi(size)) + (psi(kk) - _expected_digamma(a, s, s_c, kk-a_c))
 
 # %% ../nbs/00_mi.ipynb #c059
+@_compile
+def _largest_block(VT, i, out, width):
+    "Max-norm distances from samples i, i+1, ... to all, `width` samples at a time, so that they stay in cache."
+    n = VT.shape[1]
+    for j in range(0, n, width):
+        for t in range(len(out)): _largest(VT, i+t, j, out[t, j:min(n, j+width)])
+
+def _distances(v, p): # (n, e) float64, the norm
+    "A function: from successive indices, the distances of those samples to all, infinite to themselves."
+    if numba is None or p == 2 or v.device.type != 'cpu': rows = lambda i: _cdist(v[i], v, p)
+    else:
+        VT = np.ascontiguousarray(v.numpy().T)
+        def rows(i): out = np.empty((len(i), len(v))); _largest_block(VT, int(i[0]), out, 64); return torch.from_numpy(out)
+    return lambda i: rows(i).scatter_(1, i[:, None], math.inf)
+
 def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to themselves
     "Contributions in nats, short of ψ(N)."
     psi = lambda v: torch.digamma(v.double())
@@ -548,10 +569,8 @@ def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to
 def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22):
     "Contributions in nats, one a sample, at most `chunk` distances of each variable at once."
     if method not in ('auto', 'torch'): raise ValueError(f"method is {method!r}; a continuous y has one path: pass method='auto'")
-    x, y = x.double(), y.double(); out = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    for i in _rows(len(x), chunk, x.device):
-        dx, dy = (_cdist(v[i], v, p).scatter_(1, i[:, None], math.inf) for v in (x, y))
-        out[i] = _ksg_block(dx, dy, k, algorithm)
+    out = torch.empty(len(x), dtype=torch.float64, device=x.device); from_x, from_y = (_distances(v.double(), p) for v in (x, y))
+    for i in _rows(len(x), chunk, x.device): out[i] = _ksg_block(from_x(i), from_y(i), k, algorithm)
     return out + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
 
 # %% ../nbs/00_mi.ipynb #c064
