@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Settings', 'code_hash', 'run_hash', 'save_checked',
-           'load_checked', 'runs_root', 'Run', 'device_name', 'run', 'progress', 'save_record', 'load_record',
-           'run_all', 'preset_settings', 'best_device', 'run_grid', 'run_batch_change']
+           'load_checked', 'runs_root', 'Run', 'git_commit', 'device_name', 'run', 'progress', 'save_record',
+           'load_record', 'run_all', 'preset_settings', 'best_device', 'run_grid', 'run_batch_change']
 
 # %% ../nbs/09_experiments.ipynb #c002
 import ast, hashlib, io, json, os, platform, subprocess, threading, time, warnings
@@ -234,14 +234,19 @@ class Run:
 def _info(parts, s, rows):
     "What a reader needs to judge the numbers."
     return dict(IXY=parts.IXY, source=parts.data.source, checksum=parts.data.checksum, device=device_name(s.device),
-        torch=str(torch.__version__), python=platform.python_version(), commit=_commit(), code=code_hash(), hash=run_hash(s), seconds=sum(r["seconds"] for r in rows))
+        torch=str(torch.__version__), python=platform.python_version(), commit=git_commit(), code=code_hash(), hash=run_hash(s), seconds=sum(r["seconds"] for r in rows))
 
-def _commit():
-    "The commit of the clone that milr is imported from, marked if it was changed; None where there is none."
-    clone = Path(__import__("milr").__file__).parent.parent
-    if not (clone/"settings.ini").exists(): return None
-    try: return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True, cwd=clone).stdout.strip() or None
+def git_commit(
+    folder:Path|None=None, # root of the clone; None: of the one that milr is imported from
+)->str|None: # 40 hex digits, and "-dirty" if files of its milr/ were changed since; None without a clone or git
+    "The commit that code came from."
+    folder = Path(folder or Path(__import__("milr").__file__).parent.parent).resolve()
+    git = lambda *arguments: subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=folder)
+    try: head = git("rev-parse", "--show-toplevel", "HEAD")
     except OSError: return None
+    lines = head.stdout.splitlines()
+    if head.returncode or Path(lines[0]).resolve() != folder: return None
+    return lines[1] + "-dirty"*bool(git("diff", "--quiet", "HEAD", "--", "milr").returncode)
 
 def device_name(
     device:str, # as torch names it

@@ -8,12 +8,12 @@ __all__ = ['LABELS', 'COLOURS', 'STYLE', 'mean_band', 'plot_methods', 'said_of',
            'provenance', 'save_figure']
 
 # %% ../nbs/10_plots.ipynb #c002
-import csv, json, platform, statistics, subprocess, time
+import csv, json, platform, statistics, time
 from dataclasses import asdict
 from pathlib import Path
 import matplotlib, matplotlib.pyplot as plt, numpy as np, torch
 from .data import whole_file
-from .experiments import Run
+from .experiments import Run, git_commit
 
 # %% ../nbs/10_plots.ipynb #c005
 LABELS = {"fixed": "Fixed LR", "warmup": "Warm-up", "decay": "Decaying LR", "given": "LR of the base run",
@@ -197,8 +197,7 @@ def provenance(
     **facts, # what the figure adds: preset, seeds, data source …
 )->dict:
     "Code version, library versions, time, and the figure's own facts."
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=project_root())
-    return dict(git_commit=git.stdout.strip() or None, python=platform.python_version(), torch=str(torch.__version__), numpy=np.__version__,
+    return dict(git_commit=git_commit(project_root()), python=platform.python_version(), torch=str(torch.__version__), numpy=np.__version__,
         matplotlib=matplotlib.__version__, machine=platform.machine(), written=time.strftime("%Y-%m-%d"), **facts)
 
 def save_figure(

@@ -2,7 +2,7 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest
-from milr.experiments import Settings, load_record, preset_settings, run, run_all, run_grid, run_hash, save_record
+from milr.experiments import Settings, git_commit, load_record, preset_settings, run, run_all, run_grid, run_hash, save_record
 from milr.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
@@ -86,3 +86,14 @@ def test_unsound_record(tmp_path, damage):
 
 def test_an_error_in_a_worker_ends_the_call(tmp_path):
     with pytest.raises(ValueError, match="at least 6×6|cannot draw"): run_all([replace(SMALL, n_train=10**6, seed=i) for i in range(3)], tmp_path, jobs=2)
+
+def test_the_commit(root, tmp_path, monkeypatch):
+    "Of a clone's root, marked when milr/ differs; None elsewhere and without git."
+    git = lambda *a: subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *a], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    assert git_commit(tmp_path) is None
+    (tmp_path/"milr").mkdir(); (tmp_path/"milr"/"a.py").write_text("1\n"); (tmp_path/"b.txt").write_text("1\n")
+    git("init"); assert git_commit(tmp_path) is None
+    git("add", "."); git("commit", "-m", "first"); head = git("rev-parse", "HEAD")
+    (tmp_path/"b.txt").write_text("2\n"); assert git_commit(tmp_path) == head and git_commit(tmp_path/"milr") is None
+    (tmp_path/"milr"/"a.py").write_text("2\n"); assert git_commit(tmp_path) == head + "-dirty"
+    monkeypatch.setenv("PATH", ""); assert git_commit(tmp_path) is None
