@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PLANS', 'POLICIES', 'METHODS', 'RESULT_MODULES', 'PRESETS', 'Settings', 'code_hash', 'run_hash', 'save_checked',
            'load_checked', 'runs_root', 'Run', 'git_commit', 'device_name', 'run', 'progress', 'save_record',
-           'load_record', 'run_all', 'preset_settings', 'best_device', 'run_grid', 'run_batch_change']
+           'load_record', 'run_all', 'preset_settings', 'best_device', 'run_grid', 'batch_change_rows', 'same_lr',
+           'run_batch_change']
 
 # %% ../nbs/09_experiments.ipynb #c002
 import ast, hashlib, io, json, os, platform, subprocess, threading, time, warnings
@@ -485,23 +486,39 @@ def run_grid(
     return {name: [next(done) for _ in many] for name, many in grid.items()}
 
 # %% ../nbs/09_experiments.ipynb #c047
-def run_batch_change(
+def batch_change_rows(
     seeds:list, # a run for each row and seed
     at:int=3, # the change comes after this many epochs (caption of Figure 5)
     factor:int=5, # from batch 100 to 500 in the paper
+    **kw, # other fields of `Settings`, the same for all
+)->dict: # {row name: [Settings, one a seed]}
+    "The settings of Figure 5's rows, in its order."
+    usual = [Settings(**(kw | dict(method="value_change", seed=i))) for i in seeds]
+    first = [replace(s, epochs=at) for s in usual]
+    both = [replace(s, batch_size=s.batch_size*factor, continues=f) for s, f in zip(usual, first)]
+    value = [replace(s, method="value_then_both", value_epochs=(at, at + 5)) for s in both]
+    return {"same batch": usual, "both tracked": both, "value first": value}
+
+def same_lr(
+    s:Settings, # a run of the row "both tracked"
+    base:Run, # the run of the row "same batch" with the same seed
+)->Settings:
+    "The control of Figure 5: the larger batch with the LR that the run at the old batch size had."
+    return replace(s, method="given", lrs=tuple(base.series("lr")))
+
+def run_batch_change(
+    seeds:list, # as for `batch_change_rows`, and so are `at`, `factor` and `kw`
+    at:int=3, # epochs before the change
+    factor:int=5, # on the batch size
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     jobs:int|None=None, # as for `run_all`
     control:bool=True, # with the row that the paper lacks
     **kw, # other fields of `Settings`, the same for all
 )->dict: # {row name: [runs, one a seed]}
     "The rows of Figure 5, in its order, and a control."
-    first = {i: Settings(**(kw | dict(method="value_change", seed=i, epochs=at))) for i in seeds}
-    def row(i, method, **more):
-        s = Settings(**(kw | dict(method=method, seed=i, continues=first[i]) | more))
-        return replace(s, batch_size=s.batch_size*factor)
-    rows = {"same batch": [Settings(**(kw | dict(method="value_change", seed=i))) for i in seeds], "both tracked": [row(i, "value_change") for i in seeds],
-            "value first": [row(i, "value_then_both", value_epochs=(at, at + 5)) for i in seeds]}
+    rows = batch_change_rows(seeds, at, factor, **kw)
     done = iter(run_all([s for many in rows.values() for s in many], root, jobs))
     runs = {name: [next(done) for _ in many] for name, many in rows.items()}
     if not control: return runs
-    return runs | {"same LR": run_all([row(i, "given", lrs=tuple(base.series("lr"))) for i, base in zip(seeds, runs["same batch"])], root, jobs)}
+    controls = [same_lr(s, base) for s, base in zip(rows["both tracked"], runs["same batch"])]
+    return runs | {"same LR": run_all(controls, root, jobs)}
