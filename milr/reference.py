@@ -6,12 +6,13 @@
 __all__ = ['label_entropy', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
 # %% ../nbs/01_reference.ipynb #c002
-import hashlib, json, math, numbers, sys, warnings
+import hashlib, json, math, numbers, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from .codehash import function_hash
 from .mi import mutual_information, _tensor, _samples, _check_base, _check_k, _check_metric
 
 __all__ = ['label_entropy', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
@@ -144,8 +145,8 @@ def _digest(
     options,   # seed and keyword arguments
 )->str:        # 16 hex digits
     "What an estimate depends on, as a name."
-    source = Path(sys.modules[estimator.__module__].__file__).read_bytes() if hasattr(sys.modules[estimator.__module__], '__file__') else b''
-    h = hashlib.sha256(repr((estimator.__module__, estimator.__qualname__, options, x.shape, x.dtype)).encode() + source)
+    facts = estimator.__module__, estimator.__qualname__, function_hash(estimator), options, x.shape, x.dtype
+    h = hashlib.sha256(repr(facts).encode())
     for v in x, y: h.update(v.cpu().contiguous().view(torch.uint8).numpy())
     return h.hexdigest()[:16]
 

@@ -7,37 +7,17 @@ __all__ = ['PILOT_LRS', 'PILOT_SEEDS', 'TUNING_SEED', 'PRESETS', 'trial_hash', '
            'target_of', 'tuning_trials', 'chosen', 'final_trials', 'to_target', 'middle', 'profile']
 
 # %% ../nbs/15_schedules.ipynb #c002
-import ast, hashlib, importlib.metadata, json, math, platform, statistics
+import hashlib, importlib.metadata, json, math, platform, statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 import torch
 from filelock import FileLock
+from .codehash import code_hash
 from .data import whole_file
 from .experiments import progress, runs_root
 from .rivals import METHODS, Task, Trial, rows_of, sampled, task_data
-
-# %% ../nbs/15_schedules.ipynb #c005
-_CODE = ("mi", "reference", "policy", "probe", "scheduler", "layerwise", "data", "models", "rivals")
-
-def _undocumented(tree:ast.AST)->str:
-    "A syntax tree as text, without docstrings."
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant): body[0].value.value = ""
-    return ast.dump(tree)
-
-@lru_cache
-def _code(modules:tuple, without:str="")->str:
-    "A hash of modules of milr, without the function of that name."
-    folder, text = Path(str(__import__("milr").__file__)).parent, ""
-    for m in modules:
-        tree = ast.parse((folder/f"{m}.py").read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if getattr(node, "name", m) != without]
-        text += _undocumented(tree)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../nbs/15_schedules.ipynb #c006
 def trial_hash(
@@ -45,7 +25,7 @@ def trial_hash(
 )->str: # 16 hex digits; the name of its file
     "The hash under which a trial is stored."
     m = METHODS[t.method]; name = m.build.__name__
-    facts = asdict(t) | dict(settings=m.fixed, build=name, code=_code(_CODE + ("auto",)) if name == "auto" else _code(_CODE, "auto"), torch=str(torch.__version__),
+    facts = asdict(t) | dict(settings=m.fixed, build=name, code=code_hash("milr.rivals"), torch=str(torch.__version__),
         package=m.needs and importlib.metadata.version(m.needs), python=platform.python_version() if t.task.data == "text" else "")
     facts.pop("method"); facts["task"].pop("name")
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
