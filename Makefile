@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures test test-oldest faults coverage env export readme docs package bundle clean
+.PHONY: figures queue test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -15,6 +15,11 @@ figures: .venv/ready
 test: env
 	$(BIN)/milr data mnist
 	$(BIN)/python -m pytest
+
+# The runs of the protocol that have no record yet, one after the other, when nothing else wants the core. Records go into RECORDS.
+RECORDS ?= figures/runs
+queue: .venv/ready
+	nice -n 19 $(BIN)/python -c 'from milr.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
 
 # Everything that is broken on purpose, the long versions too (about half an hour), counted for nbs/studies/faults.ipynb.
 faults: env
