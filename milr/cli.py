@@ -165,7 +165,7 @@ def _parser():
         where.add_argument("--from-records", metavar="FOLDER", help="compute nothing: draw the runs recorded there")
         s.add_argument("--record", metavar="FOLDER", help="also write each run's history there, as a JSON file to publish")
         s.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="any other parameter of the notebook")
-    add("data", _data, "fetch and verify a data set").add_argument("name", nargs="?", default="mnist", choices=("mnist", "cifar10", "digits"))
+    add("data", _data, "fetch and verify a data set").add_argument("name", nargs="?", default="mnist", choices=("mnist", "fashion", "cifar10", "digits"))
     add("runs", _runs, "list the stored runs")
     return p
 

@@ -82,7 +82,7 @@ def undocumented(
 # %% ../nbs/92_codehash.ipynb #ch16
 @lru_cache
 def code_hash(
-    module:str, # its full name, such as `__name__`
+    module:str, # its full name, such as "milr.policy"
 )->str: # 16 hex digits
     "A hash of a module's code and of all that it imports, directly or not, of milr and of its own package."
     names = sources_of(module)

