@@ -139,7 +139,9 @@ def _runs(a):
     "What is stored, with its settings."
     from milr.experiments import runs_root, Settings
     base = vars(Settings())
-    for f in sorted(runs_root().glob("*/settings.json")):
+    found = sorted(runs_root().glob("*/settings.json"))
+    if not found: print(f"no runs in {runs_root()} yet")
+    for f in found:
         try: s = {**json.loads(f.read_text(encoding="utf-8"))}
         except (ValueError, TypeError): print(f.parent.name, "damaged settings.json"); continue
         done = "finished" if (f.parent/"result.pt").exists() else "started "

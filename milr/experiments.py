@@ -78,25 +78,63 @@ _CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "estimator": ("label_aware", "paper"),
     "signal": ("mi", "training loss", "probe accuracy")}
+_WHOLE = { # whole numbers, and the least each may be
+    "epochs": 1, "batch_size": 1, "n_train": 0, "n_test": 0, "holdout": 0, "shrink": 1, "warmup_epochs": 1, "probe_size": 1,
+    "k": 1, "tiles": 0, "threads": 1}
+_POSITIVE = ("lr", "lr_max", "width")       # a plan divides by `lr`
+_NOT_NEGATIVE = ("lr_min", "epsilon", "epsilon_errors", "momentum", "dropout")
 
+def _check_numbers(s):
+    "Refuse numbers of the wrong kind or size."
+    for name, least in _WHOLE.items():
+        value = getattr(s, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    for name in (*_POSITIVE, *_NOT_NEGATIVE):
+        value = getattr(s, name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < 0 or name in _POSITIVE and value == 0:
+            raise ValueError(f"{name} must be a finite number {'above' if name in _POSITIVE else 'of at least'} 0, got {value!r}")
+    if len(s.gammas) == 1 or len(s.gammas) > 3:
+        raise ValueError(f"gammas must be (γ1, γ2) or (γ1, γ2, γ3), or () for the paper's; got {s.gammas!r}")
+
+# %% ../nbs/09_experiments.ipynb #set1
+_SAME_NETWORK = ("dataset", "shrink", "model", "width", "layerwise")
+
+def _check_continues(s):
+    "Refuse a run that could not go on from the final state of the one it continues."
+    first = s.continues
+    if first.epochs >= s.epochs: raise ValueError(f"epochs={s.epochs} must exceed the {first.epochs} of the run it continues")
+    if s.method in POLICIES and first.method not in POLICIES:
+        raise ValueError(f"method {s.method!r} goes on from the measurements of a policy, and {first.method!r} keeps none; "
+            f"let it continue one of {', '.join(POLICIES)}")
+    for name in _SAME_NETWORK:
+        ours, theirs = getattr(s, name), getattr(first, name)
+        if ours != theirs: raise ValueError(f"{name}={ours!r} is another network than that of the run it continues, which has {theirs!r}")
+
+# %% ../nbs/09_experiments.ipynb #set2
+def _check_device(name):
+    "Refuse a device that is not here."
+    try: kind = torch.device(name).type
+    except (RuntimeError, TypeError): kind = None
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in here: raise ValueError(f"unknown device {name!r}; choose cpu, cuda or mps")
+    if not here[kind]: raise ValueError(f"device {name!r} is not available on this machine; choose {' or '.join(d for d in here if here[d])}")
+
+# %% ../nbs/09_experiments.ipynb #set3
 def _check_settings(s):
     "Refuse settings that could not run."
     if s.method not in METHODS: raise ValueError(f"unknown method {s.method!r}; choose one of {', '.join(METHODS)}")
-    if s.epochs < 1 or s.batch_size < 1: raise ValueError(f"epochs and batch_size must be at least 1, got {s.epochs} and {s.batch_size}")
     for name, choices in _CHOICES.items():
         if getattr(s, name) not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {getattr(s, name)!r}")
-    if s.holdout < 0 or s.epsilon_errors < 0:
-        raise ValueError(f"holdout and epsilon_errors must not be negative, got {s.holdout} and {s.epsilon_errors}")
+    _check_numbers(s)
     if s.estimator == "paper" and 1 <= s.tiles <= s.k:
         raise ValueError(f"with the paper's estimator IXY is tiled more than k = {s.k} times; got tiles={s.tiles}")
-    if s.shrink < 1: raise ValueError(f"shrink must be at least 1 pixel, got {s.shrink}")
-    if s.threads < 1: raise ValueError(f"threads must be at least 1, got {s.threads}")
-    if s.method == "given" and len(s.lrs) < s.epochs: raise ValueError(f"method 'given' needs a LR for each of {s.epochs} epochs, got {len(s.lrs)}")
-    if s.continues and s.continues.epochs >= s.epochs: raise ValueError(f"epochs={s.epochs} must exceed the {s.continues.epochs} of the run it continues")
-    try: device = torch.device(s.device)
-    except RuntimeError: raise ValueError(f"unknown device {s.device!r}; choose cpu, cuda or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda' is not available on this machine; choose cpu")
+    if s.method == "given" and len(s.lrs) < s.epochs:
+        raise ValueError(f"method 'given' needs a LR for each of {s.epochs} epochs, got {len(s.lrs)}")
+    if s.continues: _check_continues(s)
+    _check_device(s.device)
 
 # %% ../nbs/09_experiments.ipynb #c009
 PAPER_GAMMAS = { # γ1, γ2, γ3 of the appendix, for MNIST
@@ -433,10 +471,12 @@ def _run(s, folder, root, on_row, save_every):
 def progress(
     total:int, # how many steps
     desc:str="", # what they are
+    done:int=0, # steps taken before, by a run that goes on
 )->tqdm:
     "A progress bar that also shows when a notebook runs under papermill through the `milr` command."
-    file = os.environ.get("MILR_PROGRESS")
-    return tqdm(total=total, desc=desc, mininterval=1, file=open(file, "w", encoding="utf-8") if file else None, dynamic_ncols=not file, leave=not file)
+    path = os.environ.get("MILR_PROGRESS")
+    file = open(path, "w", encoding="utf-8") if path else None
+    return tqdm(total=total, desc=desc, initial=done, mininterval=1, file=file, dynamic_ncols=not file, leave=not file)
 
 # %% ../nbs/09_experiments.ipynb #c034
 def _set_queue(q):
@@ -538,6 +578,15 @@ def load_record(
 # %% ../nbs/09_experiments.ipynb #dc263624
 def _is_stored(s, root): return (Path(root or runs_root())/run_hash(s)/"result.pt").exists()
 
+def _own_epochs(s):
+    "Epochs that a run adds to the one it continues."
+    return s.epochs - (s.continues.epochs if s.continues else 0)
+
+def _epochs_done(s, root):
+    "How many of them its checkpoint holds."
+    state = load_checked(Path(root or runs_root())/run_hash(s)/"state.pt")
+    return max(0, len(state["rows"]) - (s.epochs - _own_epochs(s))) if state else 0
+
 def _cores()->int:
     "CPU cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -559,7 +608,8 @@ def run_all(
     at_once = min(len(todo), jobs or (_cores() if all(s.device == "cpu" for s in todo) else 1))
     for name in {s.dataset for s in todo}: load_dataset(name)      # fetched once, and an error comes before the workers
     first = {s.continues for s in todo if s.continues and not _is_stored(s.continues, root)} - set(todo)
-    with progress(sum(s.epochs - (s.continues.epochs if s.continues else 0) for s in todo) + sum(s.epochs for s in first), "epochs") as bar:
+    waiting = [*todo, *first]
+    with progress(sum(map(_own_epochs, waiting)), "epochs", sum(_epochs_done(s, root) for s in waiting)) as bar:
         def on_row(s, row):
             bar.set_postfix_str(f"{s.method} seed {s.seed}, accuracy {row['accuracy']:.4f}, LR {next(reversed(row['lr'].values())):.4f}", refresh=False); bar.update()
         if todo and executor == "ray": _with_ray(todo, root, jobs, on_row)

@@ -53,3 +53,9 @@ def test_a_kernel_that_dies_is_named(root, tmp_path):
     assert nbformat.read(tmp_path/"out.ipynb", 4).cells[0].outputs[0].data["text/plain"] == repr(str(root))
     with pytest.raises(CommandError, match="kernel ended by itself.*goes on from the last checkpoint.* out of cheese$"):
         _execute(notebook("import os; os.write(2, b'out of cheese'); os.kill(os.getpid(), 9)"), tmp_path/"out.ipynb", {}, root)
+
+def test_no_runs_are_said(tmp_path, monkeypatch, capsys):
+    from milr.cli import main
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path/"none"))
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == f"no runs in {tmp_path/'none'} yet\n"

@@ -1,8 +1,8 @@
 "Runs survive kill -9, agree with themselves, and do not disturb each other."
 import subprocess, sys
 from dataclasses import replace
-import pytest
-from milr.experiments import Settings, git_commit, load_record, preset_settings, run, run_all, run_grid, run_hash, save_record
+import pytest, torch
+from milr.experiments import Settings, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
 from milr.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
@@ -50,10 +50,58 @@ def test_bad_parameters_leave_no_file(tmp_path, root):
     assert r.returncode == 1 and "unknown dataset 'minst'" in r.stderr and "Traceback" not in r.stderr
     assert list((tmp_path/"out").iterdir()) == []
 
-@pytest.mark.parametrize("bad, says", [(dict(device="tpu9"), "unknown device 'tpu9'"), (dict(epochs=-1), "epochs and batch_size"), (dict(method="magic"), "unknown method"),
-    (dict(method="given", epochs=2), "a LR for each of 2 epochs")])
+FIXED, POLICY = Settings("fixed", epochs=2), Settings(epochs=2)
+
+@pytest.mark.parametrize("bad, says", [
+    (dict(method="magic"), "unknown method 'magic'"),
+    (dict(method="given", epochs=2), "a LR for each of 2 epochs"),
+    (dict(epochs=-1), "epochs must be a whole number of at least 1, got -1"),
+    (dict(epochs=2.5), "epochs must be a whole number of at least 1, got 2.5"),
+    (dict(epochs=True), "epochs must be a whole number"),
+    (dict(batch_size=0), "batch_size must be a whole number of at least 1"),
+    (dict(n_train=-5), "n_train must be a whole number of at least 0, got -5"),
+    (dict(k=0), "k must be a whole number of at least 1, got 0"),
+    (dict(warmup_epochs=0, method="warmup"), "warmup_epochs must be a whole number of at least 1"),
+    (dict(lr=0), "lr must be a finite number above 0, got 0"),
+    (dict(lr=float("nan")), "lr must be a finite number above 0, got nan"),
+    (dict(width="1"), "width must be a finite number"),
+    (dict(momentum=-.1), "momentum must be a finite number of at least 0"),
+    (dict(gammas=(1,)), r"gammas must be \(γ1, γ2\) or"),
+    (dict(device="tpu9"), "unknown device 'tpu9'"),
+    (dict(device="meta"), "unknown device 'meta'; choose cpu, cuda or mps"),
+    (dict(device=None), "unknown device None"),
+    (dict(continues=FIXED, epochs=4), "'fixed' keeps none; let it continue one of change"),
+    (dict(continues=POLICY, epochs=2), "must exceed the 2 of the run it continues"),
+    (dict(continues=POLICY, width=.5), "width=0.5 is another network"),
+    (dict(continues=POLICY, layerwise=True), "layerwise=True is another network")])
 def test_bad_settings(bad, says):
     with pytest.raises(ValueError, match=says): Settings(**bad)
+
+@pytest.mark.parametrize("device", ["mps", "cuda"])
+def test_a_device_that_is_not_here(device, monkeypatch):
+    for backend in (torch.cuda, torch.backends.mps): monkeypatch.setattr(backend, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device '{device}' is not available on this machine; choose cpu"): Settings(device=device)
+
+def test_a_plan_may_continue_a_policy_and_a_policy_a_policy():
+    for method in ("fixed", "change"): assert Settings(method, epochs=4, continues=POLICY).continues == POLICY
+    assert Settings("warmup", epochs=4, continues=FIXED).continues == FIXED
+
+def test_the_bar_of_a_resumed_run_starts_where_it_stands(tmp_path, monkeypatch):
+    "Two of four epochs are in the checkpoint; of a continued run only its own epochs count."
+    seen = []
+    def note(total, desc, done):
+        seen.append((total, done))
+        return progress(total, desc, done)
+    monkeypatch.setattr("milr.experiments.progress", note)
+    four = replace(SMALL, epochs=4, n_train=100)
+    def stop(s, row):
+        if row["epoch"] == 2: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run(four, tmp_path, stop, save_every=0)
+    run_all([four, replace(four, seed=1)], tmp_path, jobs=1)
+    assert seen == [(8, 2)]
+    five = replace(four, epochs=5, continues=four)
+    run_all([five], tmp_path, jobs=1)
+    assert seen[1:] == [(1, 0)]
 
 @pytest.mark.parametrize("seeds", [0, -1, 1.5, True, "two"])
 def test_bad_seeds(seeds):
@@ -73,7 +121,7 @@ def test_records(tmp_path):
     "What was recorded is read again exactly, also of a run that continues another; what was not is named."
     one = replace(SMALL, epochs=2); more = replace(one, epochs=3, batch_size=30, continues=one)
     first = run_all([one, more], tmp_path, jobs=1, records=tmp_path/"records")
-    again = run_all([replace(one, device="meta"), more], tmp_path/"empty", executor="recorded", records=tmp_path/"records")
+    again = run_all([replace(one, device="cpu:0"), more], tmp_path/"empty", executor="recorded", records=tmp_path/"records")
     assert [(r.rows, r.info) for r in again] == [(r.rows, r.info) for r in first] and not (tmp_path/"empty").exists()
     with pytest.raises(LookupError, match="is not among the records .*'seed': 1"): run_all([one, replace(one, seed=1)], executor="recorded", records=tmp_path/"records")
     with pytest.raises(ValueError, match="MILR_RECORDS"): run_all([one], executor="recorded")
