@@ -226,7 +226,8 @@ def queue(
     if CHOSEN:
         chosen = {"value + change": FIGURE4["value + change"] | CANDIDATES[CHOSEN]}
         yield from grid(f"Figure 4, ε: {CHOSEN}", chosen, FEW_SEEDS, **CIFAR10)
-        yield from _at_paper_size(records)
+        yield from _at_paper_size(CHOSEN, CANDIDATES[CHOSEN], records)
+    yield from _at_paper_size("0.01", {}, records)
 
 def _with_epsilon(part, epsilon, records):
     "Figures 5 and 6 at `narrow`, and Figure 3's policies where ε is not the paper's example."
@@ -235,14 +236,15 @@ def _with_epsilon(part, epsilon, records):
     yield from grid(part, rows, NARROW_SEEDS, **NARROW)
     yield from figure5(part, NARROW_SEEDS, records, **(NARROW | epsilon))
 
-def _at_paper_size(records):
-    "Three seeds of what the claims need at the paper's size."
-    for epsilon in (CANDIDATES[CHOSEN], {}):
-        part = f"the paper's size, ε: {CHOSEN if epsilon else '0.01'}"
-        rows = {name: fields | epsilon for name, fields in FIGURE3.items() if "method" in fields and fields["method"] in ("change", "value_change")}
-        yield from grid(part, rows | {"layer-wise": dict(layerwise=True) | epsilon}, FEW_SEEDS, **PAPER)
-        yield from figure5(part, FEW_SEEDS, records, **(PAPER | epsilon))
-    yield from grid("the paper's size", {"value + change, the paper's estimator": dict(estimator="paper")}, FEW_SEEDS[:1], **PAPER)
+def _at_paper_size(name, epsilon, records):
+    "Three seeds at the paper's size: the policies, at ε = 0.01 also their baselines and the paper's estimator."
+    part = f"the paper's size, ε: {name}"
+    rows = {row: fields | epsilon for row, fields in FIGURE3.items() if row in ("change", "value + change") or not epsilon}
+    yield from grid(part, rows | {"layer-wise": dict(layerwise=True) | epsilon}, FEW_SEEDS, **PAPER)
+    yield from figure5(part, FEW_SEEDS, records, **(PAPER | epsilon))
+    if not epsilon:
+        row = "value + change, the paper's estimator"
+        yield from grid(part, {row: PAPERS_ESTIMATOR[row]}, FEW_SEEDS[:1], **PAPER)
 
 # %% ../nbs/17_protocol.ipynb #c028
 def work(
