@@ -194,12 +194,12 @@ def dependent(
     part:str, # of the queue
     records:Path, # folder in which value + change is looked up
 )->Iterator[Entry]:
-    "Controls that rest on the recorded runs of value + change: fixed at its mean LR, and another seed's LR."
+    "Controls that rest on recorded runs of value + change: fixed at the mean LR of all its seeds, and the next seed's LR."
     base = [recorded(e.settings, records) for e in grid(part, {"": FIGURE3["value + change"]}, NARROW_SEEDS, **NARROW)]
-    if not all(base): return
-    yield from grid(part, {"fixed at the mean": dict(method="fixed", lr=mean_lr(base))}, NARROW_SEEDS, **NARROW)
+    if all(base): yield from grid(part, {"fixed at the mean": dict(method="fixed", lr=mean_lr(base))}, NARROW_SEEDS, **NARROW)
     for seed in NARROW_SEEDS:
-        yield Entry(part, "another seed's LR", replayed(base[(seed + 1) % len(base)], seed))
+        other = base[(seed + 1) % len(base)]
+        if other: yield Entry(part, "another seed's LR", replayed(other, seed))
 
 def recorded(
     settings:Settings, # what was trained
@@ -214,9 +214,10 @@ def queue(
     records:Path, # folder of the records
 )->Iterator[Entry]: # in order, those already recorded among them
     "Every run that can be named now."
-    yield from grid("Figure 3", FIGURE3, NARROW_SEEDS, **NARROW)
+    for seed in NARROW_SEEDS:
+        yield from grid("Figure 3", FIGURE3, [seed], **NARROW)
+        yield from grid("controls", CONTROLS, [seed], **NARROW)
     yield from dependent("controls", records)
-    yield from grid("controls", CONTROLS, NARROW_SEEDS, **NARROW)
     for seed in SELECTION_SEEDS:
         yield from (Entry("selection of ε", " · ".join(key), s) for key, s in selection_rows(seed).items())
     yield from _with_epsilon("Figures 5 and 6", {}, records)
