@@ -4,12 +4,16 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'DECIDED', 'OWN', 'DEFAULTS', 'IPYTHON', 'Parameter', 'settings_parameters', 'declared', 'presets', 'checked',
-           'Parameters', 'parameters', 'figure_rows', 'runs_of', 'not_run', 'figure_runs']
+           'Parameters', 'parameters', 'figure_rows', 'runs_of', 'not_run', 'figure_runs', 'sample_size_curves']
 
 # %% ../nbs/10_figures.ipynb #f002
 import difflib, inspect, json, os, re
 from dataclasses import dataclass, fields
-from .experiments import PRESETS, Settings, best_device, batch_change_rows, load_record, preset_settings, run_all, same_lr
+import torch
+from .data import DataUnavailable, load_dataset
+from .experiments import PRESETS, Settings, best_device, batch_change_rows, load_record, preset_settings, progress, run_all, runs_root, same_lr
+from .mi import mutual_information, paper_mi
+from .reference import mi_by_sample_size
 
 # %% ../nbs/10_figures.ipynb #f005
 @dataclass(frozen=True)
@@ -139,6 +143,16 @@ class Parameters:
         kw, seeds = preset_settings(figure, self.preset, seeds=self.seeds, **{n: v for n, v in self.given.items() if n in settings_parameters()})
         return {n: v for n, v in kw.items() if n != "jobs"}, seeds
 
+    def facts(self)->dict: # for the JSON beside a picture
+        "What was asked for; not where from or where to, which is this machine's."
+        asked = dict(preset=self.preset, seeds=self.seeds, given={n: v for n, v in self.given.items() if n not in ("records", "device")})
+        return asked | dict(settings=self.settings()[0] if "records" in self.values else {n: v for n, v in self.values.items() if n not in ("preset", "out", "seeds")})
+
+    def unused(self)->str: # a sentence; "" if there is nothing to say
+        "What was given to a picture that computes nothing."
+        given = [n for n in ("device", "seeds") if n in self.given]
+        return f"Nothing is computed here: {' and '.join(given)} changed nothing." if given else ""
+
 def parameters(
     notebook:str, # such as "fig3"
     namespace:dict, # `globals()` of the notebook, in the cell after its parameters
@@ -231,3 +245,25 @@ def figure_runs(
         except LookupError: pass      # told below, as of any row
         rows["same LR"] = rows["both tracked"]
     return runs, not_run(rows, runs)
+
+# %% ../nbs/10_figures.ipynb #f029
+def _curves(p, name, data):
+    "Both estimators' curves for one data set; the paper's costs the most, and ends at `paper_max`."
+    sizes = [n for n in sorted(set(p.sizes)) if n <= len(data.train_y)]
+    if not sizes: raise ValueError(f"sizes must be at most the {len(data.train_y)} images of {name}, got {', '.join(map(str, p.sizes))}")
+    index = torch.randperm(len(data.train_y), generator=torch.Generator().manual_seed(0))[:4*sizes[-1]]
+    x, y = data.inputs(index=index, device=p.device), data.labels(index=index, device=p.device)
+    wanted = {"paper: one-hot KSG 1, max-norm": (paper_mi, [n for n in sizes if n <= p.paper_max], {}), "milr: label-aware": (mutual_information, sizes, dict(metric=p.metric))}
+    return {label: mi_by_sample_size(x, y, some, p.seeds, estimator=f, k=p.k, cache=runs_root()/"fig1", progress=progress, **more)
+            for label, (f, some, more) in wanted.items() if some}
+
+def sample_size_curves(
+    p:Parameters, # of "fig1"
+)->tuple: # {data set: {estimator: SampleSizeCurve}}, {data set: its data}, and a sentence for each data set that is left out
+    "The curves of Figure 1."
+    data, missing = {}, []
+    for name in p.dataset.split(","):
+        try: data[name] = load_dataset(name)
+        except DataUnavailable as e: missing.append(f"{name} is left out: {str(e).splitlines()[0]}")
+    if not data: raise DataUnavailable("; ".join(missing))
+    return {name: _curves(p, name, d) for name, d in data.items()}, data, missing
