@@ -49,9 +49,10 @@ def _value(text:str):
 
 def _execute(notebook:Path, to:Path, parameters:dict, cwd:Path):
     "Papermill, over sockets nobody else can take, patient where the machine is busy, and without the kernel's own messages."
-    import papermill
+    import logging, papermill
     from jupyter_client.manager import AsyncKernelManager
     from traitlets.config import Config
+    logging.getLogger("papermill").setLevel(logging.ERROR)      # it warns of parameters that the notebook takes by their declaration
     with tempfile.TemporaryDirectory() as folder, open(Path(folder)/"stderr", "w+", encoding="utf-8", errors="replace") as said:
         class Kernel(AsyncKernelManager):
             async def start_kernel(self, **kw): return await super().start_kernel(stderr=said, **kw)
@@ -61,6 +62,13 @@ def _execute(notebook:Path, to:Path, parameters:dict, cwd:Path):
         except RuntimeError as e:
             said.seek(0); last = said.read().strip().splitlines()[-1:]
             raise CommandError(" ".join([f"the notebook's kernel ended by itself, as when memory runs out; the same command goes on from the last checkpoint ({e})", *last])) from None
+
+def _checked(name, parameters, lenient):
+    "What the figure can be given, of the right kind."
+    from milr.figures import checked, declared
+    if lenient: parameters = {k: v for k, v in parameters.items() if k in declared(name)}
+    try: return checked(name, parameters)
+    except (ValueError, TypeError) as e: raise CommandError(str(e)) from None
 
 def run_figure(
     name:str, # short name, such as fig3
@@ -72,11 +80,9 @@ def run_figure(
     from milr.plots import figures_folder, project_root
     notebooks = figure_notebooks()
     if name not in notebooks: raise CommandError(f"unknown figure {name!r}; choose one of {', '.join(notebooks)}")
+    parameters = _checked(name, parameters, lenient)
     folder = figures_folder(parameters.get("preset", "quick"), parameters.get("out", "")); folder.mkdir(parents=True, exist_ok=True)
     target = folder/notebooks[name].name; part = folder/f".{target.name}.part.ipynb"
-    known = papermill.inspect_notebook(str(notebooks[name]))
-    if lenient: parameters = {k: v for k, v in parameters.items() if k in known}
-    if wrong := set(parameters) - set(known): raise CommandError(f"{name} has no parameter {', '.join(sorted(wrong))}; it has {', '.join(known)}")
     try:
         with _Progress(): _execute(notebooks[name], part, parameters, project_root())
         _without_machine(part); os.replace(part, target)
@@ -99,7 +105,14 @@ def _message(e)->str:
 def _figure_parameters(a)->dict:
     "Command-line options as notebook parameters."
     out = {k: v for k in ("preset", "seeds", "device", "dataset", "out") if (v := getattr(a, k)) is not None}
+    if a.from_records: out["records"] = _from_root(a.from_records)
     return out | {k: _value(v) for k, v in a.p}
+
+def _from_root(folder)->str:
+    "A folder as seen from the project's root, where notebooks run; so that an executed notebook names no path of this machine."
+    from milr.plots import project_root
+    path, root = Path(folder).expanduser().resolve(), project_root()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 def _environment(a):
     "Options that reach the notebooks through their environment."
@@ -108,13 +121,21 @@ def _environment(a):
         os.environ["MILR_JOBS"] = str(jobs)
     read, write = getattr(a, "from_records", None), getattr(a, "record", None)
     if read and write: raise CommandError("--from-records computes nothing that --record could write; give one of them")
-    if read or write: os.environ["MILR_RECORDS"] = str(Path(read or write).expanduser().resolve())
-    if read: os.environ["MILR_EXECUTOR"] = "recorded"
+    if write: os.environ["MILR_RECORDS"] = str(Path(write).expanduser().resolve())
     if not getattr(a, "ray", False): return
     if not importlib.util.find_spec("ray"): raise CommandError("Ray is not installed; pip install 'milr[ray]', or leave out --ray")
     os.environ["MILR_EXECUTOR"] = "ray"
 
+def _list(name):
+    "What a figure can be given, and what its presets set."
+    from milr.figures import declared, presets
+    if name not in figure_notebooks(): raise CommandError(f"unknown figure {name!r}; choose one of {', '.join(figure_notebooks())}")
+    print(f"{name} takes")
+    for p in declared(name).values(): print(f"  {p.name:15} {p.kind.__name__:6} {p.about}")
+    for preset, values in presets(name).items(): print(f"{preset} sets", ", ".join(f"{k}={v}" for k, v in values.items()) or "nothing")
+
 def _figure(a):
+    if a.list: return _list(a.name)
     print(run_figure(a.name, _figure_parameters(a)))
 
 def _figures(a):
@@ -155,12 +176,13 @@ def _parser():
         s = sub.add_parser(name, help=help, description=help); s.set_defaults(f=f); return s
     one, all_ = add("figure", _figure, "run one figure's notebook"), add("figures", _figures, "run every figure's notebook")
     one.add_argument("name", help="fig1 … fig6")
+    one.add_argument("--list", action="store_true", help="run nothing: list what the figure can be given, and what its presets set")
     for s in (one, all_):
-        s.add_argument("--preset", choices=("smoke", "quick", "paper"), help="how much to run: smoke (seconds), quick (minutes), paper (the paper's settings); default quick")
+        s.add_argument("--preset", choices=("smoke", "quick", "narrow", "paper"), help="how much to run: smoke (seconds), quick (minutes), narrow (every training image, a narrow network; hours), paper (the paper's settings); default quick")
         s.add_argument("--seeds", type=int, help="how many seeds a method")
         s.add_argument("--device", help="cpu, cuda, mps; default: a GPU where there is one")
         s.add_argument("--dataset", help="mnist or digits, where the figure has a choice")
-        s.add_argument("--out", help="folder of the files; default figures/, its subfolders smoke and paper for these presets")
+        s.add_argument("--out", help="folder of the files; default figures/, its subfolders smoke, narrow and paper for these presets")
         s.add_argument("--jobs", type=int, help="runs at once; default: one a core on a CPU, one on a GPU, which several small networks can share")
         where = s.add_mutually_exclusive_group()
         where.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
