@@ -210,7 +210,7 @@ def plot_profiles(
         fig, axs = plt.subplots(1, len(panels), figsize=(6.2*len(panels), 4.6), sharey=True, squeeze=False)
         for ax, (title, shares) in zip(axs[0], panels.items()): _plot_profile(ax, title, shares, factors)
         axs[0][0].set_ylabel("share of task and seed pairs solved")
-        fig.subplots_adjust(left=.055, right=.81, wspace=.68, bottom=.12, top=.93)
+        fig.subplots_adjust(left=.055, right=.81, wspace=.74, bottom=.12, top=.93)
     return fig
 
 def _plot_profile(ax, title, shares, factors):
