@@ -9,6 +9,7 @@ __all__ = ['KINDS', 'DECIDED', 'OWN', 'DEFAULTS', 'IPYTHON', 'Parameter', 'setti
 # %% ../nbs/10_figures.ipynb #f002
 import difflib, inspect, json, os, re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 import torch
 from .data import DataUnavailable, load_dataset
 from .experiments import PRESETS, Settings, best_device, batch_change_rows, load_record, preset_settings, progress, run_all, runs_root, same_lr
@@ -44,12 +45,16 @@ KINDS = {str: "a text", bool: "True or False", int: "a whole number", float: "a 
 # %% ../nbs/10_figures.ipynb #f008
 DECIDED = ("method", "seed", "lrs", "value_epochs", "layerwise", "continues") # by a figure's rows
 
+@lru_cache
+def _comments()->dict:
+    "{field of `Settings`: the comment behind it}."
+    return dict(re.findall(r"^    (\w+): .*?# (.*)$", inspect.getsource(Settings), re.MULTILINE))
+
 def settings_parameters(
     names=None, # of fields; None: all that rows do not decide
 )->dict: # {name: Parameter}
     "Fields of `Settings` as parameters."
-    about = dict(re.findall(r"^    (\w+): .*?# (.*)$", inspect.getsource(Settings), re.MULTILINE))
-    found = {f.name: Parameter(f.name, type(f.default), about.get(f.name, "")) for f in fields(Settings) if f.name not in DECIDED}
+    found = {f.name: Parameter(f.name, type(f.default), _comments().get(f.name, "")) for f in fields(Settings) if f.name not in DECIDED}
     return {n: found[n] for n in names} if names else found
 
 # %% ../nbs/10_figures.ipynb #f011
@@ -175,6 +180,7 @@ def _sensitivity_rows(p):
     sizes = (50, 100, 300) if p.preset == "smoke" else (200, 500, 5000)
     changed = {"as in Figure 3": {}, "k = 5": dict(k=5), "k = 10": dict(k=10), **{f"probe of {n}": dict(probe_size=n) for n in sizes},
         "Chebyshev": dict(metric="chebyshev"), "IXY untiled": dict(tiles=1), "probe re-drawn": dict(redraw=True), "bfloat16": dict(dtype="bfloat16")}
+    if p.estimator == "paper": del changed["Chebyshev"], changed["IXY untiled"]      # it has a metric of its own, and always tiles
     return {name: dict(method="value_change") | row for name, row in changed.items()} | {"fixed LR": dict(method="fixed")}
 
 _ROWS = { # {notebook: its rows as a function of its parameters}
