@@ -622,15 +622,18 @@ def run_all(
 _SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
 _QUICK = dict(n_train=8000, n_test=2500, width=.25, epochs=12, batch_size=50, seeds=1)
 _CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
+_NARROW = dict(width=.25, epochs=20, seeds=10)
+_QUICK_CIFAR = _CIFAR | dict(n_train=5000, n_test=1000, shrink=2, width=.125, dropout=0.0, epochs=8, batch_size=32, seeds=1)
+_NARROW_CIFAR = _CIFAR | dict(width=.125, dropout=.25, epochs=60, seeds=3)
 PRESETS = {
-    "fig3": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5)),
-    "fig4": dict(smoke=_SMOKE, quick=_CIFAR | dict(n_train=5000, n_test=1000, shrink=2, width=.125, dropout=0.0, epochs=8, batch_size=32, seeds=1), paper=_CIFAR | dict(epochs=350, seeds=3)),
-    "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, paper=dict(seeds=5)),
-    "fig6": dict(smoke=_SMOKE, quick=_QUICK, paper=dict(seeds=5))}
+    "fig3": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5)),
+    "fig4": dict(smoke=_SMOKE, quick=_QUICK_CIFAR, narrow=_NARROW_CIFAR, paper=_CIFAR | dict(epochs=350, seeds=3)),
+    "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5)),
+    "fig6": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5))}
 
 def preset_settings(
     figure:str, # such as "fig3"
-    preset:str, # "smoke", "quick" or "paper"
+    preset:str, # "smoke", "quick", "narrow" or "paper"
     **overrides, # fields of `Settings`, or seeds; None leaves the preset's value
 )->tuple: # keywords for `Settings`, and the list of seeds
     "A figure's settings at a preset."

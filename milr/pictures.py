@@ -146,7 +146,7 @@ def plot_layerwise(
         axs["accuracy"].set(title="Test accuracy (%)", ylim=(floor, 100))
         axs["IHYLL"].set(title="IHYLL (bits)")
         axs["IHY"].set(title="IHY by layer (bits)")
-        axs["accuracy"].legend(fontsize=8, loc="lower right")
+        axs["accuracy"].legend(fontsize=8, loc="best")
         if own: axs["IHY"].legend(fontsize=8, loc="lower right")
         for panel in layout[1]:
             if panel != ".": axs[panel].set_xlabel("epoch")

@@ -81,6 +81,13 @@ def test_one_sample_size_and_a_device_where_nothing_is_computed(root, tmp_path):
     assert r.returncode == 0, r.stderr
     assert "Nothing is computed here: device changed nothing." in (tmp_path/"fig2_models.ipynb").read_text()
 
+def test_narrow_is_what_the_protocol_runs():
+    "The figures at `narrow` ask for the very runs that are in the protocol's queue."
+    from milr.protocol import CIFAR10, FIGURE3, FIGURE4, NARROW
+    for name, rows, size, seeds in (("fig3", FIGURE3, NARROW, 10), ("fig4", FIGURE4, CIFAR10, 3)):
+        asked = {s for many in figure_rows(Parameters(name, dict(preset="narrow", device="cpu"))).values() for s in many}
+        assert asked == {Settings(seed=i, **(size | row)) for row in rows.values() for i in range(seeds)}
+
 def made_up(s):
     "A run of these settings that nobody has trained."
     layers = ["conv1", "conv2", "dense1", "output"] if s.layerwise else ["output"]
