@@ -19,7 +19,7 @@ test: env
 # The runs of the protocol that have no record yet, one after the other, when nothing else wants the core. Records go into RECORDS.
 RECORDS ?= figures/runs
 queue: .venv/ready
-	nice -n 19 $(BIN)/python -c 'from milr.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
+	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
 
 # Everything that is broken on purpose, the long versions too (about half an hour), counted for nbs/studies/faults.ipynb.
 faults: env
@@ -42,7 +42,7 @@ install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 .venv/ready: settings.ini setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "milr needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(install) .
+	$(install) '.[lab]'
 	touch $@
 
 .venv/dev: .venv/ready
@@ -75,7 +75,7 @@ bundle: env
 	git archive HEAD | tar -x -C $(BUNDLE)/project
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(BUNDLE)/wheels $(BUNDLE)/project
 	rm -rf $(BUNDLE)/project/build $(BUNDLE)/project/*.egg-info
-	$(BIN)/python -m pip download --dest $(BUNDLE)/wheels --only-binary=:all: $(target) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(PIP_ARGS) $(BUNDLE)/wheels/milr-*.whl
+	$(BIN)/python -m pip download --dest $(BUNDLE)/wheels --only-binary=:all: $(target) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(PIP_ARGS) "$$(ls $(BUNDLE)/wheels/milr-*.whl)[lab]"
 	$(BIN)/milr data mnist
 	cp -R "$${MILR_DATA:-$$HOME/.cache/milr/data}/." $(BUNDLE)/data
 	test -z "$$MILR_CIFAR10" || cp -R "$$MILR_CIFAR10" $(BUNDLE)/data/cifar10-jpeg$$(test -d "$$MILR_CIFAR10" || echo .tar.xz)

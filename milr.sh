@@ -5,7 +5,7 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 if [ ! -e "$here/.venv/ready" ]; then
   "${PYTHON:-python3}" -m venv "$here/.venv"
-  PIP_CONFIG_FILE=/dev/null "$here/.venv/bin/python" -m pip --isolated install --quiet --disable-pip-version-check --no-index --find-links "$here/wheels" milr
+  PIP_CONFIG_FILE=/dev/null "$here/.venv/bin/python" -m pip --isolated install --quiet --disable-pip-version-check --no-index --find-links "$here/wheels" 'milr[lab]'
   touch "$here/.venv/ready"
 fi
 export MILR_DATA="$here/data" MILR_RUNS="${MILR_RUNS:-$here/runs}"

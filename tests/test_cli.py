@@ -45,7 +45,7 @@ def test_figure_without_its_records(root, tmp_path):
 def test_a_kernel_that_dies_is_named(root, tmp_path):
     "A notebook whose kernel ends by itself, as when memory runs out, is an error of one line; one that ends well is written."
     import nbformat
-    from milr.cli import CommandError, _execute
+    from milr.lab.cli import CommandError, _execute
     def notebook(code):
         nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]); nb.metadata["kernelspec"] = dict(name="python3", display_name="python3", language="python")
         nbformat.write(nb, tmp_path/"in.ipynb"); return tmp_path/"in.ipynb"
@@ -55,7 +55,7 @@ def test_a_kernel_that_dies_is_named(root, tmp_path):
         _execute(notebook("import os; os.write(2, b'out of cheese'); os.kill(os.getpid(), 9)"), tmp_path/"out.ipynb", {}, root)
 
 def test_no_runs_are_said(tmp_path, monkeypatch, capsys):
-    from milr.cli import main
+    from milr.lab.cli import main
     monkeypatch.setenv("MILR_RUNS", str(tmp_path/"none"))
     assert main(["runs"]) == 0
     assert capsys.readouterr().out == f"no runs in {tmp_path/'none'} yet\n"

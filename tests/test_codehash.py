@@ -41,13 +41,13 @@ def test_every_way_to_import_is_followed(package, statement):
 
 def test_no_module_is_imported_by_a_hash():
     "It must not wait for torch."
-    code = "import sys; from milr.codehash import code_hash; code_hash('milr.schedules'); print([m for m in sys.modules if m in ('torch', 'milr.mi', 'numba')])"
+    code = "import sys; from milr.codehash import code_hash; code_hash('milr.lab.schedules'); print([m for m in sys.modules if m in ('torch', 'milr.mi', 'numba')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 def test_stored_numbers_depend_on_the_estimator():
     "Runs, trials and curves: each stands on the estimator, the probe and the policies."
     need = {"milr.mi", "milr.probe", "milr.policy", "milr.scheduler"}
-    for module in ("milr.experiments", "milr.rivals"): assert need <= set(sources_of(module)), module
+    for module in ("milr.lab.experiments", "milr.lab.rivals"): assert need <= set(sources_of(module)), module
     assert "milr.mi" in sources_of("milr.reference")
 
 def test_a_curve_is_kept_under_the_code_behind_its_estimator(package, tmp_path):

@@ -3,8 +3,8 @@ import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarf
 from functools import partial
 from types import SimpleNamespace
 import numpy as np, pytest, torch
-from milr import data
-from milr.data import DataUnavailable, load_dataset
+from milr.lab import data
+from milr.lab.data import DataUnavailable, load_dataset
 from milr.vision import get_torchvision
 
 FILES = {"train-images-idx3-ubyte": b"images of training", "train-labels-idx1-ubyte": b"labels of training",

@@ -2,8 +2,8 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest, torch
-from milr.experiments import Settings, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
-from milr.plots import run_rows
+from milr.lab.experiments import Settings, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
+from milr.lab.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
 SCRIPT = "import sys; from tests.test_experiments import *; run(SMALL, sys.argv[1], save_every=0)"
@@ -92,7 +92,7 @@ def test_the_bar_of_a_resumed_run_starts_where_it_stands(tmp_path, monkeypatch):
     def note(total, desc, done):
         seen.append((total, done))
         return progress(total, desc, done)
-    monkeypatch.setattr("milr.experiments.progress", note)
+    monkeypatch.setattr("milr.lab.experiments.progress", note)
     four = replace(SMALL, epochs=4, n_train=100)
     def stop(s, row):
         if row["epoch"] == 2: raise KeyboardInterrupt

@@ -3,8 +3,8 @@ import json, os, subprocess, sys
 from dataclasses import fields
 from pathlib import Path
 import pytest
-from milr.experiments import Run, Settings, save_record
-from milr.figures import DECIDED, OWN, Parameters, checked, declared, figure_rows, parameters, settings_parameters
+from milr.lab.experiments import Run, Settings, save_record
+from milr.lab.figures import DECIDED, OWN, Parameters, checked, declared, figure_rows, parameters, settings_parameters
 
 NOTEBOOKS = {"fig1": "figures/fig1_sample_size", "fig2": "figures/fig2_models", "fig3": "figures/fig3_mnist", "fig4": "figures/fig4_cifar10",
     "fig5": "figures/fig5_batch_size", "fig6": "figures/fig6_layerwise", "sensitivity": "studies/sensitivity", "information_plane": "studies/information_plane"}
@@ -26,7 +26,7 @@ def test_a_notebook_looks_at_what_it_is_given(name, root):
     at = next(i for i, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", []))
     after = "".join(next(c for c in cells[at + 1:] if c["cell_type"] == "code")["source"])
     assert f'parameters("{name}", globals())' in after
-    assert "".join(cells[at]["source"]).count("=") == 1      # the preset alone: everything else is declared in milr.figures
+    assert "".join(cells[at]["source"]).count("=") == 1      # the preset alone: everything else is declared in milr.lab.figures
 
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("field", sorted(settings_parameters()))
@@ -83,7 +83,7 @@ def test_one_sample_size_and_a_device_where_nothing_is_computed(root, tmp_path):
 
 def test_narrow_is_what_the_protocol_runs():
     "The figures at `narrow` ask for the very runs that are in the protocol's queue."
-    from milr.protocol import CIFAR10, FIGURE3, FIGURE4, NARROW
+    from milr.lab.protocol import CIFAR10, FIGURE3, FIGURE4, NARROW
     for name, rows, size, seeds in (("fig3", FIGURE3, NARROW, 10), ("fig4", FIGURE4, CIFAR10, 3)):
         asked = {s for many in figure_rows(Parameters(name, dict(preset="narrow", device="cpu"))).values() for s in many}
         assert asked == {Settings(seed=i, **(size | row)) for row in rows.values() for i in range(seeds)}

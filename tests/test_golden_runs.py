@@ -10,9 +10,9 @@ import json, tempfile
 from dataclasses import replace
 from pathlib import Path
 import pytest
-from milr.experiments import METHODS, Settings, preset_settings, run
-from milr.rivals import METHODS as RIVALS, Task, Trial
-from milr.schedules import run_trial
+from milr.lab.experiments import METHODS, Settings, preset_settings, run
+from milr.lab.rivals import METHODS as RIVALS, Task, Trial
+from milr.lab.schedules import run_trial
 
 FILE = Path(__file__).parent/"golden"/"runs.json"
 KW = {k: v for k, v in preset_settings("fig3", "smoke", device="cpu")[0].items() if k != "jobs"} | dict(epochs=6, batch_size=10)

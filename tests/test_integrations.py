@@ -48,7 +48,7 @@ importlib.metadata.version = without(importlib.metadata.version, refuse)
 @pytest.mark.parametrize("name, library", [("MutualInformationLRCallback", "lightning"), ("MutualInformationTrainerCallback", "transformers")])
 def test_a_callback_needs_no_torchvision(name, library):
     if not find_spec(library): pytest.skip(f"{library} is not installed")
-    done = python(f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.data' in sys.modules, 'torchvision' in sys.modules)")
+    done = python(f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.lab.data' in sys.modules, 'torchvision' in sys.modules)")
     assert done.stdout.strip() == f"{name} False False", done.stderr[-2000:]
 
 def test_lightning_under_its_other_name():

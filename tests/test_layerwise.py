@@ -6,7 +6,7 @@ import pytest, torch
 from torch import nn
 
 from milr.layerwise import layer_groups, layer_policies, owners
-from milr.models import mnist_cnn
+from milr.lab.models import mnist_cnn
 from milr.policy import ChangePolicy, ValueChangePolicy
 from milr.probe import LayerProbe, named_layers
 from milr.scheduler import MutualInformationLR

@@ -7,7 +7,7 @@ import numpy as np, pytest, torch
 from torch import nn
 
 from milr.mi import mutual_information
-from milr.models import cifar10_cnn, mnist_cnn
+from milr.lab.models import cifar10_cnn, mnist_cnn
 from milr.probe import LayerProbe, clean_name, in_passes, named_layers, to_probabilities, unwrap
 from tests.memory import linux
 
