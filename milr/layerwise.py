@@ -33,9 +33,11 @@ def layer_groups(
     groups, first = {}, {}
     for layer, name, p in owners(model):
         if p in first:
-            if first[p] != layer: warnings.warn(f"layers {first[p]!r} and {layer!r} share {name!r}; it follows the learning rate of {first[p]!r}", UserWarning, stacklevel=2)
+            if first[p] != layer:
+                warnings.warn(f"layers {first[p]!r} and {layer!r} share {name!r}; it follows the learning rate of {first[p]!r}", UserWarning, stacklevel=2)
             continue
-        first[p] = layer; groups.setdefault(layer, []).append(p)
+        first[p] = layer
+        groups.setdefault(layer, []).append(p)
     if not groups: raise ValueError("the model has no parameters to group")
     return [dict(name=layer, params=ps) for layer, ps in groups.items()]
 

@@ -85,7 +85,7 @@ def test_shared_weights_are_told():
 
 def test_extra_options_of_a_group_and_resuming():
     model = ResNet(); groups = layer_groups(model); groups[0]["weight_decay"] = .1
-    opt = torch.optim.AdamW(groups, lr=.1); s = MutualInformationLR(opt, layer_policies(ChangePolicy(), {"conv1": dict(lr_max=.005)}))
+    opt = torch.optim.AdamW(groups, lr=.1); s = MutualInformationLR(opt, layer_policies(ChangePolicy(lr_min=1e-3, lr_max=.1, gamma1=.1), {"conv1": dict(lr_max=.005)}))
     for mi in ({n: 1. for n in named_layers(model)}, {n: 2. for n in named_layers(model)}): s.step(mi)
     assert s.get_last_lr()[0] == .005 and s.get_last_lr()[1:] == [pytest.approx(.051)]*(len(groups) - 1) and opt.param_groups[0]["weight_decay"] == .1
     again = torch.optim.AdamW(layer_groups(model), lr=.1); again.load_state_dict(opt.state_dict())

@@ -8,6 +8,8 @@ from hypothesis import assume, example, given, settings, strategies as st
 from milr.policy import (CIFAR10_GAMMAS, ChangePolicy, SequentialPolicy, ValueChangePolicy, ValuePolicy, is_valid,
                          last_valid, relative_change, shortfall)
 
+PAPER = dict(lr_min=1e-3, lr_max=1e-1)     # the bounds for MNIST, from which the step sizes follow
+
 # --- the appendix, restated in exact fractions, case by case, as printed -----------------------------------------
 
 def appendix_change(lr, i1, i2, lo, hi, g1, g2, eps):
@@ -49,23 +51,23 @@ def test_value_change_is_the_appendix(b, w, i1, i2, ixy, g1, g2, g3, eps):
 
 def test_edges_of_the_cases():
     "Exactly at ε the change counts as saturated; exactly at IXY as a violation. Both are exact in binary."
-    assert ChangePolicy(epsilon=.5, gamma1=.01, gamma2=.02).decide(.05, [.5, 1.]) == (.05 - .02*.5, "decrease")
-    assert ValueChangePolicy(epsilon=.5).decide(.08, [.5, 1.], 2.) == (.08 - .1*.5, "decrease")
-    assert ValueChangePolicy().decide(.05, [1., 2.], 2.) == (.05, "violation")
-    assert ValuePolicy().decide(.05, [1., 2.], 2.) == (.05, "violation")
-    assert ChangePolicy(epsilon=0).decide(.05, [2., 2.]) == (.05, "decrease")
+    assert ChangePolicy(**PAPER, epsilon=.5, gamma1=.01, gamma2=.02).decide(.05, [.5, 1.]) == (.05 - .02*.5, "decrease")
+    assert ValueChangePolicy(**PAPER, epsilon=.5).decide(.08, [.5, 1.], 2.) == (.08 - .1*.5, "decrease")
+    assert ValueChangePolicy(**PAPER).decide(.05, [1., 2.], 2.) == (.05, "violation")
+    assert ValuePolicy(**PAPER).decide(.05, [1., 2.], 2.) == (.05, "violation")
+    assert ChangePolicy(**PAPER, epsilon=0).decide(.05, [2., 2.]) == (.05, "decrease")
 
 def test_paper_settings():
-    assert ChangePolicy() == ChangePolicy(.001, .1, .1, 1, .01)
-    assert ValueChangePolicy() == ValueChangePolicy(.001, .1, .1, .1, .1, .01)
-    assert ValuePolicy() == ValuePolicy(.001, .1, .1, .1)
-    assert ChangePolicy(**CIFAR10_GAMMAS["change"]) == ChangePolicy(.001, .1, .003, .003, .01)
-    assert ValueChangePolicy(**CIFAR10_GAMMAS["value_change"]) == ValueChangePolicy(.001, .1, .001, .001, .1, .01)
-    assert ValuePolicy(**CIFAR10_GAMMAS["value"]) == ValuePolicy(.001, .1, .001, .1)
+    assert ChangePolicy().around(.01, keep_start=False) == ChangePolicy(.001, .1, .1, 1, .01)
+    assert ValueChangePolicy().around(.01, keep_start=False) == ValueChangePolicy(.001, .1, .1, .1, .1, .01)
+    assert ValuePolicy().around(.01, keep_start=False) == ValuePolicy(.001, .1, .1, .1)
+    assert ChangePolicy(**PAPER, **CIFAR10_GAMMAS["change"]) == ChangePolicy(.001, .1, .003, .003, .01)
+    assert ValueChangePolicy(**PAPER, **CIFAR10_GAMMAS["value_change"]) == ValueChangePolicy(.001, .1, .001, .001, .1, .01)
+    assert ValuePolicy(**PAPER, **CIFAR10_GAMMAS["value"]) == ValuePolicy(.001, .1, .001, .1)
 
 def test_value_policy_by_hand():
-    assert ValuePolicy(lr_max=1, gamma1=.2, gamma3=.3)(.01, [2., 1.], 4.) == pytest.approx(.01 + .2*.75)
-    assert ValuePolicy(lr_max=1, gamma1=.2, gamma3=.3)(.5, [2., 5.], 4.) == pytest.approx(.5 - .3*.25)
+    assert ValuePolicy(lr_min=1e-3, lr_max=1, gamma1=.2, gamma3=.3)(.01, [2., 1.], 4.) == pytest.approx(.01 + .2*.75)
+    assert ValuePolicy(lr_min=1e-3, lr_max=1, gamma1=.2, gamma3=.3)(.5, [2., 5.], 4.) == pytest.approx(.5 - .3*.25)
 
 # --- properties for every history --------------------------------------------------------------------------------
 
@@ -87,8 +89,8 @@ any_lr = st.floats(allow_nan=False, allow_infinity=False)
 
 @settings(max_examples=600)
 @given(policies(), any_lr, histories, st.one_of(mi, positive))
-@example(ChangePolicy(gamma1=0.), .01, [1., 5e-324], 1.)
-@example(ValueChangePolicy(gamma3=0.), .01, [1., 1.7e308], 5e-324)
+@example(ChangePolicy(**PAPER, gamma1=0.), .01, [1., 5e-324], 1.)
+@example(ValueChangePolicy(**PAPER, gamma3=0.), .01, [1., 1.7e308], 5e-324)
 def test_within_bounds_finite_pure_and_as_the_branch_says(p, lr, history, ixy):
     before = list(history)
     new, branch = p.decide(lr, history, ixy)
@@ -119,47 +121,47 @@ def test_measures_are_finite(a, b):
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=2, unique=True).map(sorted), st.lists(mi, max_size=30), mi)
 def test_sequence_hands_over_at_its_milestones(ms, history, ixy):
-    parts = (ValueChangePolicy(), ValuePolicy(lr_min=.02), ChangePolicy())
+    parts = (ValueChangePolicy(**PAPER), ValuePolicy(lr_min=.02, lr_max=.1), ChangePolicy(**PAPER))
     seq, t = SequentialPolicy(parts, ms), len(history)
     which = parts[0] if t < ms[0] else parts[1] if t < ms[1] else parts[2]
     assert seq.at(t) is which and seq.decide(.01, history, ixy) == which.decide(.01, history, ixy)
 
 def test_sequence_needs_a_reference_only_while_a_member_does():
-    seq = SequentialPolicy([ChangePolicy(), ValuePolicy()], [4])
-    assert seq.needs_reference and not SequentialPolicy([ChangePolicy()], []).needs_reference
-    assert seq.decide(.01, [1., 2., 3.])[1] == "increase" and seq(.01, [1., 2., 3.]) == seq.decide(.01, [1., 2., 3.])[0] == ChangePolicy()(.01, [1., 2., 3.])
+    seq = SequentialPolicy([ChangePolicy(**PAPER), ValuePolicy(**PAPER)], [4])
+    assert seq.needs_reference and not SequentialPolicy([ChangePolicy(**PAPER)], []).needs_reference
+    assert seq.decide(.01, [1., 2., 3.])[1] == "increase" and seq(.01, [1., 2., 3.]) == seq.decide(.01, [1., 2., 3.])[0] == ChangePolicy(**PAPER)(.01, [1., 2., 3.])
     with pytest.raises(ValueError, match="reference"): seq(.01, [1., 2., 3., 3.])
 
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kw, error", [
-    (dict(lr_min=0), ValueError), (dict(lr_min=-1e-3), ValueError), (dict(lr_min=.2), ValueError), (dict(lr_max=math.inf), ValueError),
+    (dict(lr_min=0), ValueError), (dict(lr_min=-1e-3), ValueError), (dict(lr_min=.2, lr_max=.1), ValueError), (dict(lr_max=math.inf), ValueError),
     (dict(gamma1=math.nan), ValueError), (dict(gamma1=-.1), ValueError), (dict(epsilon=-1), ValueError),
-    (dict(lr_min="1e-3"), TypeError), (dict(gamma1=None), TypeError), (dict(epsilon=True), TypeError)])
+    (dict(lr_min="1e-3"), TypeError), (dict(epsilon=None), TypeError), (dict(epsilon=True), TypeError)])
 def test_bad_constants(kw, error):
     with pytest.raises(error, match=f"ChangePolicy.*{next(iter(kw))}"): ChangePolicy(**kw)
 
 @pytest.mark.parametrize("reference", [None, 0., -1., math.nan, math.inf])
 def test_bad_reference(reference):
-    for p in (ValueChangePolicy(), ValuePolicy()):
+    for p in (ValueChangePolicy(**PAPER), ValuePolicy(**PAPER)):
         assert p.decide(.01, [1.], reference)[1] == "start" # not needed yet
         with pytest.raises(ValueError, match="IXY"): p(.01, [1., 2.], reference)
-    assert ChangePolicy()(.01, [1., 2.], reference) > .01
+    assert ChangePolicy(**PAPER)(.01, [1., 2.], reference) > .01
 
 def test_bad_rate_and_sequences():
-    for lr in (math.nan, math.inf): pytest.raises(ValueError, ChangePolicy(), lr, [1., 2.])
+    for lr in (math.nan, math.inf): pytest.raises(ValueError, ChangePolicy(**PAPER), lr, [1., 2.])
     for ms in ([], [3, 3], [5, 2], [0, 3], [1., 2], [True, 3]):
-        with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy()]*3, ms)
+        with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy(**PAPER)]*3, ms)
     for ms in ([1, 1, 2], [1, 2, 2], [2, 1, 3]):
-        with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy()]*4, ms)
+        with pytest.raises(ValueError, match="milestones"): SequentialPolicy([ChangePolicy(**PAPER)]*4, ms)
     for n, need in ((3, 2), (1, 0), (0, 0)):
-        with pytest.raises(ValueError, match=f"{n} policies need {need} milestones between them, got 5"): SequentialPolicy([ChangePolicy()]*n, [1, 2, 3, 4, 5])
-    with pytest.raises(TypeError, match="ChangePolicy"): SequentialPolicy([lambda *a: .1, ChangePolicy()], [3])
+        with pytest.raises(ValueError, match=f"{n} policies need {need} milestones between them, got 5"): SequentialPolicy([ChangePolicy(**PAPER)]*n, [1, 2, 3, 4, 5])
+    with pytest.raises(TypeError, match="ChangePolicy"): SequentialPolicy([lambda *a: .1, ChangePolicy(**PAPER)], [3])
 
 def test_frozen_and_equal():
-    p = ChangePolicy()
+    p = ChangePolicy(**PAPER)
     with pytest.raises(AttributeError): p.lr_min = 1.
-    assert hash(p) == hash(ChangePolicy()) and p != ChangePolicy(gamma2=.5)
+    assert hash(p) == hash(ChangePolicy(**PAPER)) and p != ChangePolicy(gamma2=.5)
     with pytest.raises(AttributeError): SequentialPolicy([p, p], [3]).milestones = [5]
 
 def test_long_histories_cost_the_same():
@@ -169,7 +171,7 @@ def test_long_histories_cost_the_same():
         def __reversed__(self):
             for v in super().__reversed__(): self.reads += 1; yield v
     h = Tail([1.]*100_000 + [1.5, 2.])
-    ChangePolicy()(.01, h)
+    ChangePolicy(**PAPER)(.01, h)
     assert h.reads <= 3
 
 def test_imports_without_torch():

@@ -12,7 +12,9 @@ from milr.probe import LayerProbe
 from milr.scheduler import MutualInformationLR, is_fresh
 
 torch.set_num_threads(1)
-pytestmark = pytest.mark.filterwarnings("ignore:no parameter seems to have changed", "ignore:measurement .* is not finite")
+PAPER = dict(lr_min=1e-3, lr_max=1e-1)     # the bounds for MNIST, from which the step sizes follow
+pytestmark = pytest.mark.filterwarnings("ignore:no parameter seems to have changed", "ignore:measurement .* is not finite",
+    "ignore:the learning rate has not left LR_min", "ignore:a number was handed to step")
 
 def sgd(lr=.5, n=1, **kw): return torch.optim.SGD([dict(params=[nn.Parameter(torch.zeros(2))]) for _ in range(n)], lr=lr, **kw)
 def steps(s, *mis):
@@ -25,7 +27,7 @@ def through_file(state, weights_only=True):
 # --- the contract of torch ---------------------------------------------------------------------------------------
 
 def test_is_a_scheduler_of_torch():
-    s = MutualInformationLR(sgd(), ChangePolicy())
+    s = MutualInformationLR(sgd(), ChangePolicy(**PAPER))
     assert isinstance(s, LRScheduler)
     plateau = ReduceLROnPlateau(sgd())
     for name in ("optimizer", "last_epoch", "_last_lr"): assert hasattr(s, name) and hasattr(plateau, name)
@@ -37,26 +39,26 @@ def test_is_a_scheduler_of_torch():
 
 def test_optimizer_step_is_not_patched():
     opt = sgd(); step = opt.step
-    s = MutualInformationLR(opt, ChangePolicy()); steps(s, 1., 2.)
+    s = MutualInformationLR(opt, ChangePolicy(**PAPER)); steps(s, 1., 2.)
     assert opt.step.__func__ is step.__func__ and "step" not in opt.__dict__
 
 def test_wrong_optimizer():
-    with pytest.raises(TypeError, match="not an Optimizer"): MutualInformationLR(nn.Linear(1, 1), ChangePolicy())
+    with pytest.raises(TypeError, match="not an Optimizer"): MutualInformationLR(nn.Linear(1, 1), ChangePolicy(**PAPER))
 
 def test_construction_measures_nothing():
     def probe(): raise AssertionError("measured")
-    probe.reference = probe
-    MutualInformationLR(sgd(), ValueChangePolicy(), probe=probe)
+    probe.reference = lambda: 3.3
+    MutualInformationLR(sgd(), ValueChangePolicy(**PAPER), probe=probe)
 
 def test_start_until_two_measurements():
-    opt = sgd(.5, n=3); s = MutualInformationLR(opt, ChangePolicy(lr_min=.002))
+    opt = sgd(.5, n=3); s = MutualInformationLR(opt, ChangePolicy(**PAPER | dict(lr_min=.002)))
     assert s.get_last_lr() == [g["lr"] for g in opt.param_groups] == [.002]*3
     s.step(1.); assert s.get_last_lr() == [.002]*3
     s.step(2.); assert s.get_last_lr() == [.002 + .1*.5]*3
 
 def test_with_other_schedulers():
     opt = sgd(.5)
-    mi = MutualInformationLR(opt, ChangePolicy(), probe=iter([1., 2., 3., 3.]).__next__)
+    mi = MutualInformationLR(opt, ChangePolicy(**PAPER), probe=iter([1., 2., 3., 3.]).__next__)
     chain = ChainedScheduler([torch.optim.lr_scheduler.ConstantLR(opt, factor=1.), mi])
     for _ in range(2): opt.step(); chain.step()
     assert chain.get_last_lr() == mi.get_last_lr() == [1e-3 + .1*.5]
@@ -67,7 +69,7 @@ def test_with_other_schedulers():
 def test_with_any_optimizer(make):
     model = nn.Linear(4, 3); opt = make(model.parameters()); x, y = torch.randn(60, 4), torch.arange(60) % 3
     lr = opt.param_groups[0]["lr"]
-    s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, x, y))
+    s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, x, y))
     for _ in range(4): nn.functional.cross_entropy(model(x), y).backward(); opt.step(); s.step()
     if isinstance(lr, torch.Tensor):
         assert opt.param_groups[0]["lr"] is lr and s.get_last_lr()[0] is not lr and s.get_last_lr()[0] == lr
@@ -75,11 +77,11 @@ def test_with_any_optimizer(make):
     json.dumps(s.state_dict()); assert copied["param_groups"][0]["lr"] == opt.param_groups[0]["lr"]
 
 def test_handed_out_tensors_are_copies():
-    opt = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=torch.tensor(.5)); s = MutualInformationLR(opt, ChangePolicy())
+    opt = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=torch.tensor(.5)); s = MutualInformationLR(opt, ChangePolicy(**PAPER))
     s.get_last_lr()[0].fill_(9.); assert float(opt.param_groups[0]["lr"]) == pytest.approx(1e-3)
 
 def test_new_parameter_group():
-    opt = sgd(); s = steps(MutualInformationLR(opt, ChangePolicy()), 1., 2.)
+    opt = sgd(); s = steps(MutualInformationLR(opt, ChangePolicy(**PAPER)), 1., 2.)
     opt.add_param_group(dict(params=[nn.Parameter(torch.zeros(1))], lr=.01)); s.step(3.)
     assert s.get_last_lr() == pytest.approx([1e-3 + .05 + .1/3, .01 + .1/3])
     s.plot()
@@ -93,7 +95,7 @@ def plain(v):
 
 def test_state_is_plain_and_detached():
     model = nn.Linear(4, 3); opt = torch.optim.Adam(layer_groups(model), lr=torch.tensor(.1)); x, y = torch.randn(60, 4), torch.arange(60) % 3
-    s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, x, y, layers="all"))
+    s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, x, y, layers="all"))
     for _ in range(3): s.step()
     state = s.state_dict(); assert plain(state)
     again = through_file(state); assert again == state
@@ -102,24 +104,24 @@ def test_state_is_plain_and_detached():
     s.load_state_dict(state); s.step(1.); assert state == kept, "or when a loaded one does"
 
 def test_nan_survives_the_file():
-    s = steps(MutualInformationLR(sgd(), ChangePolicy()), 1., math.nan, -math.inf)
+    s = steps(MutualInformationLR(sgd(), ChangePolicy(**PAPER)), 1., math.nan, -math.inf)
     assert repr(through_file(s.state_dict())) == repr(s.state_dict())
 
 def test_foreign_state_is_refused():
-    with pytest.raises(ValueError, match="missing"): MutualInformationLR(sgd(), ChangePolicy()).load_state_dict(ReduceLROnPlateau(sgd()).state_dict())
+    with pytest.raises(ValueError, match="missing"): MutualInformationLR(sgd(), ChangePolicy(**PAPER)).load_state_dict(ReduceLROnPlateau(sgd()).state_dict())
 
 def test_fresh_and_used():
     assert is_fresh(sgd())
-    saved = steps(MutualInformationLR(sgd(), ChangePolicy()), 1., 2.).optimizer.state_dict()
+    saved = steps(MutualInformationLR(sgd(), ChangePolicy(**PAPER)), 1., 2.).optimizer.state_dict()
     opt = sgd(); opt.load_state_dict(through_file(saved)); lr = opt.param_groups[0]["lr"]
-    assert lr > .05 and MutualInformationLR(opt, ChangePolicy()).get_last_lr() == [lr]      # loaded, then constructed
-    opt = sgd(); s = MutualInformationLR(opt, ChangePolicy()); opt.load_state_dict(saved)  # constructed, then loaded
+    assert lr > .05 and MutualInformationLR(opt, ChangePolicy(**PAPER)).get_last_lr() == [lr]      # loaded, then constructed
+    opt = sgd(); s = MutualInformationLR(opt, ChangePolicy(**PAPER)); opt.load_state_dict(saved)  # constructed, then loaded
     assert opt.param_groups[0]["lr"] == lr
     adam = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=.03); adam.param_groups[0]["params"][0].grad = torch.ones(2); adam.step()
     other = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=.5); other.load_state_dict(adam.state_dict())
-    assert MutualInformationLR(other, ChangePolicy()).get_last_lr() == [.03]               # saved without any scheduler
+    assert MutualInformationLR(other, ChangePolicy(**PAPER)).get_last_lr() == [.03]               # saved without any scheduler
     cosine = sgd(.2); torch.optim.lr_scheduler.CosineAnnealingLR(cosine, 10)
-    assert MutualInformationLR(cosine, ChangePolicy()).get_last_lr() == [.2]
+    assert MutualInformationLR(cosine, ChangePolicy(**PAPER)).get_last_lr() == [.2]
 
 class Net(nn.Sequential):
     def __init__(self):
@@ -142,7 +144,7 @@ def epoch(model, opt, s):
 @pytest.mark.parametrize("tensor_lr, layerwise, redraw", [(False, False, False), (True, False, False), (False, True, False), (False, True, True)])
 @pytest.mark.parametrize("scheduler_first", [False, True])
 def test_resumed_run_is_the_same_bit_for_bit(tensor_lr, layerwise, redraw, scheduler_first):
-    policy = SequentialPolicy([ValueChangePolicy(), ValuePolicy(), ChangePolicy()], [3, 5])
+    policy = SequentialPolicy([ValueChangePolicy(**PAPER), ValuePolicy(**PAPER), ChangePolicy(**PAPER)], [3, 5])
     args = tensor_lr, layerwise, redraw, policy
     torch.manual_seed(0); run = build(*args); files = []
     for _ in range(7):
@@ -161,8 +163,8 @@ def test_resumed_run_is_the_same_bit_for_bit(tensor_lr, layerwise, redraw, sched
 
 def test_a_few_epochs_with_another_policy_from_a_checkpoint():
     "Figure 5 goes on from the third checkpoint of another run."
-    base = steps(MutualInformationLR(sgd(), ValueChangePolicy(), reference=3.3), 2., 2.9, 3.)
-    s = MutualInformationLR(sgd(), SequentialPolicy([ValueChangePolicy(), ValuePolicy(), ValueChangePolicy()], [4, 6]))
+    base = steps(MutualInformationLR(sgd(), ValueChangePolicy(**PAPER), reference=3.3), 2., 2.9, 3.)
+    s = MutualInformationLR(sgd(), SequentialPolicy([ValueChangePolicy(**PAPER), ValuePolicy(**PAPER), ValueChangePolicy(**PAPER)], [4, 6]), reference=3.3)
     s.optimizer.load_state_dict(base.optimizer.state_dict()); s.load_state_dict(base.state_dict())
     steps(s, 3., 3., 3.)
     assert [r["branch"][0] for r in s.history[3:]] == ["increase", "increase", "decrease"] and s.reference == 3.3
@@ -170,34 +172,34 @@ def test_a_few_epochs_with_another_policy_from_a_checkpoint():
 # --- measurements ------------------------------------------------------------------------------------------------
 
 def test_kinds_of_measurements():
-    for mi in (1., 1, torch.tensor(1.), torch.tensor(1., dtype=torch.float64), {"output": torch.tensor(1.)}, {"a": 3., "fc": 1.}):
-        s = steps(MutualInformationLR(sgd(), ChangePolicy()), mi)
+    for mi in (1., torch.tensor(1.), torch.tensor(1., dtype=torch.float64), {"output": torch.tensor(1.)}, {"a": 3., "fc": 1.}):
+        s = steps(MutualInformationLR(sgd(), ChangePolicy(**PAPER)), mi)
         assert plain(s.state_dict()) and list(s.history[0]["mi"].values())[-1] == 1.
-    for mi, error in (("1", TypeError), ({}, ValueError), (torch.ones(2), (RuntimeError, ValueError)), ({"a": None}, TypeError)):
-        s = MutualInformationLR(sgd(), ChangePolicy())
+    for mi, error in (("1", TypeError), (1, TypeError), (torch.tensor(1), TypeError), ({}, ValueError), (torch.ones(2), (RuntimeError, ValueError)), ({"a": None}, TypeError)):
+        s = MutualInformationLR(sgd(), ChangePolicy(**PAPER))
         with pytest.raises(error): s.step(mi)
         assert s.history == [] and s.last_epoch == 0
 
 def test_failed_measurement_leaves_the_state():
     def probe(): raise RuntimeError("out of memory")
-    s = MutualInformationLR(sgd(), ChangePolicy(), probe=probe); steps(s, 1., 2.); before = s.state_dict()
+    s = MutualInformationLR(sgd(), ChangePolicy(**PAPER), probe=probe); steps(s, 1., 2.); before = s.state_dict()
     with pytest.raises(RuntimeError, match="out of memory"): s.step()
     after = s.state_dict(); after.pop("calls"); before.pop("calls"); after.pop("told"); before.pop("told"); assert after == before
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 0., -.3])
 def test_bad_measurements_hold_and_warn_once(bad):
-    s = steps(MutualInformationLR(sgd(), ChangePolicy()), 1., 2.); lr = s.get_last_lr()
+    s = steps(MutualInformationLR(sgd(), ChangePolicy(**PAPER)), 1., 2.); lr = s.get_last_lr()
     with pytest.warns(UserWarning, match="not finite and positive") as w: steps(s, bad, bad, bad)
     assert len(w) == 1 and s.get_last_lr() == lr
     assert [r["branch"] for r in s.history[-3:]] == [["hold"]]*3 and repr(s.history[-1]["mi"]["output"]) == repr(bad)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        t = MutualInformationLR(sgd(), ChangePolicy()); t.load_state_dict(s.state_dict()); t.step(bad)
+        t = MutualInformationLR(sgd(), ChangePolicy(**PAPER)); t.load_state_dict(s.state_dict()); t.step(bad)
     s.step(2.5); assert s.get_last_lr() == pytest.approx([lr[0] + .1*.2])
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(st.floats(0.01, 5), st.floats()), max_size=12), st.sampled_from([ChangePolicy(), ValueChangePolicy(), ValuePolicy()]))
+@given(st.lists(st.one_of(st.floats(0.01, 5), st.floats()), max_size=12), st.sampled_from([ChangePolicy(**PAPER), ValueChangePolicy(**PAPER), ValuePolicy(**PAPER)]))
 def test_rates_stay_within_bounds_whatever_is_measured(mis, policy):
     s = MutualInformationLR(sgd(n=2), policy, reference=3.3)
     for m in mis:
@@ -212,20 +214,20 @@ def test_reference_is_asked_for_late_and_once():
     class Probe:
         def __call__(self): return 1. + len(asked)/10 + self.n
         def reference(self): asked.append(1); return torch.tensor(3.3)
-    p = Probe(); s = MutualInformationLR(sgd(), ValueChangePolicy(), probe=p)
+    p = Probe(); s = MutualInformationLR(sgd(), ValueChangePolicy(**PAPER), probe=p)
     for p.n in (0, 1, 2): s.step()
     assert asked == [1] and s.reference == pytest.approx(3.3)
-    p.n = 0; s = MutualInformationLR(sgd(), ChangePolicy(), probe=p); s.step(); s.step(); assert asked == [1]
-    with pytest.raises(ValueError, match="reference"): MutualInformationLR(sgd(), ValueChangePolicy(), reference=-1.)
+    p.n = 0; s = MutualInformationLR(sgd(), ChangePolicy(**PAPER), probe=p); s.step(); s.step(); assert asked == [1]
+    with pytest.raises(ValueError, match="reference"): MutualInformationLR(sgd(), ValueChangePolicy(**PAPER), reference=-1.)
 
 def test_layers_groups_and_policies():
     model = Net(); opt = torch.optim.SGD(layer_groups(model), lr=.1)
     assert [g["name"] for g in opt.param_groups] == ["0", "4"]
-    s = MutualInformationLR(opt, {"0": ChangePolicy(lr_min=.01), "default": ChangePolicy()})
+    s = MutualInformationLR(opt, {"0": ChangePolicy(**PAPER | dict(lr_min=.01)), "default": ChangePolicy(**PAPER)})
     assert s.get_last_lr() == [.01, .001]
     steps(s, {"0": 2., "4": 1.}, {"0": 2., "4": 2.}); assert s.get_last_lr() == [.01, pytest.approx(.001 + .05)]
     steps(s, 3.); assert s.history[-1]["mi"] == {"output": 3.} # a single number is everybody's
-    with pytest.raises(ValueError, match="no policy for parameter group '4'"): MutualInformationLR(opt, {"0": ChangePolicy()})
+    with pytest.raises(ValueError, match="no policy for parameter group '4'"): MutualInformationLR(opt, {"0": ChangePolicy(**PAPER)})
 
 def test_function_as_policy():
     s = steps(MutualInformationLR(sgd(), lambda lr, history, reference: .01*len(history) + .01, reference=1.), 1., 2.)
@@ -236,17 +238,17 @@ def test_function_as_policy():
 
 @pytest.mark.filterwarnings("default")
 def test_step_before_training_or_twice_is_said_once():
-    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X, Y))
+    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X, Y))
     with pytest.warns(UserWarning, match="no parameter seems to have changed") as w: s.step(); s.step()
     assert len(w) == 1
-    model2 = Net(); opt = torch.optim.SGD(model2.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model2, X, Y))
+    model2 = Net(); opt = torch.optim.SGD(model2.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model2, X, Y))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(4): epoch(model2, opt, s)
 
 def test_a_network_that_dies_or_explodes():
     for spoil in (lambda m: m[0].weight.data.fill_(math.nan), lambda m: m[0].bias.data.fill_(-1e9), lambda m: m[0].weight.data.mul_(1e38)):
-        model = Net(); opt = torch.optim.SGD(layer_groups(model), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X, Y, layers="all"))
+        model = Net(); opt = torch.optim.SGD(layer_groups(model), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X, Y, layers="all"))
         for _ in range(3): epoch(model, opt, s)
         spoil(model); held = s.get_last_lr()
         for _ in range(3):
@@ -256,24 +258,24 @@ def test_a_network_that_dies_or_explodes():
 def test_one_class_in_the_probe():
     model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1)
     rare = torch.zeros(120).long(); rare[:60] = 1
-    probe = LayerProbe(model, X, rare, samples=4, redraw=True); s = MutualInformationLR(opt, ValueChangePolicy(), probe=probe)
+    probe = LayerProbe(model, X, rare, samples=4, redraw=True); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=probe)
     for _ in range(30):
         epoch(model, opt, s); assert 1e-3 <= s.get_last_lr()[0] <= .1
     assert any(r["mi"]["output"] == 0 and r["branch"][0] in ("hold", "start") for r in s.history)
 
 def test_every():
     seen = []
-    s = MutualInformationLR(sgd(), ChangePolicy(), probe=lambda: seen.append(1) or 1., every=4)
+    s = MutualInformationLR(sgd(), ChangePolicy(**PAPER), probe=lambda: seen.append(1) or 1., every=4)
     for _ in range(9): s.step()
     assert len(seen) == s.last_epoch == 2
     s.step(2.); assert s.last_epoch == 3                       # a given measurement always counts
-    t = MutualInformationLR(sgd(), ChangePolicy(), probe=lambda: 1., every=4); t.load_state_dict(s.state_dict())
+    t = MutualInformationLR(sgd(), ChangePolicy(**PAPER), probe=lambda: 1., every=4); t.load_state_dict(s.state_dict())
     for _ in range(2): t.step()
     assert t.last_epoch == 3; t.step(); assert t.last_epoch == 4   # the count of calls is resumed
-    with pytest.raises(ValueError, match="every"): MutualInformationLR(sgd(), ChangePolicy(), every=0)
+    with pytest.raises(ValueError, match="every"): MutualInformationLR(sgd(), ChangePolicy(**PAPER), every=0)
 
 def test_from_other_threads():
-    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ChangePolicy(), probe=LayerProbe(model, X, Y))
+    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ChangePolicy(**PAPER), probe=LayerProbe(model, X, Y))
     threads = [threading.Thread(target=s.step) for _ in range(8)]
     [t.start() for t in threads]; [t.join() for t in threads]
     assert s.last_epoch == len(s.history) == 8 and [r["epoch"] for r in s.history] == list(range(8)) and model.training
@@ -281,7 +283,7 @@ def test_from_other_threads():
 def test_soak():
     "Hundreds of epochs: nothing grows but the history, and nothing keeps the scheduler alive."
     model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1)
-    s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X[:30], Y[:30], layers="all"))
+    s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X[:30], Y[:30], layers="all"))
     for _ in range(5): s.step()
     gc.collect(); before = len(gc.get_objects())
     for _ in range(200): s.step()
@@ -293,6 +295,6 @@ def test_soak():
 def test_plot():
     import matplotlib; matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    s = steps(MutualInformationLR(sgd(n=2), ChangePolicy()), {"a": 1., "b": 2.}, math.nan, {"a": 2., "b": 2.}, {"a": 2., "b": 2.01})
+    s = steps(MutualInformationLR(sgd(n=2), ChangePolicy(**PAPER)), {"a": 1., "b": 2.}, math.nan, {"a": 2., "b": 2.}, {"a": 2., "b": 2.01})
     left, right = s.plot(); assert len(left.lines) == 3 and len(right.lines) >= 4; plt.close("all")
-    MutualInformationLR(sgd(), ChangePolicy()).plot(); plt.close("all")
+    MutualInformationLR(sgd(), ChangePolicy(**PAPER)).plot(); plt.close("all")

@@ -242,7 +242,7 @@ def value_change(j:Job, lr_max=.1, gamma=1., epsilon=.01, measure="mi", layerwis
 def auto(j:Job, measure="mi", layerwise=False, known=True):
     "`AutoPolicy` after a range test; `known` is whether it is told the number of epochs."
     some = list(batches(j.data.x, j.data.y, j.task.batch_size, torch.Generator().manual_seed(j.seed)))
-    test = range_test(j.model, _sgd(j.model.parameters(), 1.), loss_of, some)
+    test = range_test(j.model, _sgd(j.model.parameters(), 1.), loss_of, some, low=1e-4, high=10., check=False)
     return _policies(j, AutoPolicy.from_range_test(test, j.task.epochs if known else 0), test.lr, measure, layerwise, .9, len(test.lrs)*j.task.epochs/j.steps)
 
 # %% ../../nbs/lab/14_rivals.ipynb #c033
