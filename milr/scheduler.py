@@ -186,18 +186,19 @@ def doubt(mi, # what was handed to `step`
 def stuck(
     history:list, # records so far
     policies:list, # one a group
-    n:int=5, # measurements to wait
+    n:int=5, # decisions to wait for
 )->str: # why, and what to do; "" if it is not
     "Has no group left its LR_min since the start, or been below the reference lately?"
-    if len(history) < n: return ""
-    if all(branch == "violation" for r in history[-n:] for branch in r["branch"]):
+    decided = [r for r in history if not {"start", "hold"} & set(r["branch"])]
+    if len(decided) < n: return ""
+    if all(branch == "violation" for r in decided[-n:] for branch in r["branch"]):
         return (f"the last {n} measurements were all above the reference IXY, which only lowers the learning rate: "
             "is the reference too low? AutoPolicy and ChangePolicy need none")
     in_force = [p.at(len(history)) if hasattr(p, "at") else p for p in policies]
     ranges = [(getattr(p, "lr_min", 0), getattr(p, "lr_max", 0)) for p in in_force]
     if any(low == high for low, high in ranges): return ""
     if any(lr != low for r in history for lr, (low, _) in zip(r["next_lr"], ranges)): return ""
-    return (f"the learning rate has not left LR_min, {ranges[0][0]:.3g}, in {len(history)} measurements, as none changed by more than epsilon: "
+    return (f"the learning rate has not left LR_min, {ranges[0][0]:.3g}, in {len(history)} measurements, as the information never changed by more than epsilon: "
         "leave lr_min out to begin with the optimizer's own LR, or give a higher lr_min or a lower epsilon, such as 0.001")
 
 # %% ../nbs/04_scheduler.ipynb #s419
@@ -280,7 +281,7 @@ class MutualInformationLR(LRScheduler):
             self.history.append(record)
             for g, lr in zip(self.optimizer.param_groups, record["next_lr"], strict=True): set_lr(g, lr)
             self.last_epoch, self._last_lr = len(self.history), get_lrs(self.optimizer)
-            if why := stuck(self.history, self.policies): self._tell("stuck", why)
+            if "unchanged" not in self._told and (why := stuck(self.history, self.policies)): self._tell("stuck", why)
             if self.writer is not None and _first_rank(): self._write(record)
 
     def _initial_step(self):

@@ -22,6 +22,7 @@ def net():
     return nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3))
 
 def sgd(): return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=.5)
+PAPER = dict(lr_min=1e-3, lr_max=1e-1)
 def bits(s): return [[lr.hex() for lr in r["next_lr"]] for r in s.history] + [[float(lr).hex() for lr in s.get_last_lr()]]
 def error(f):
     try: f()
@@ -31,7 +32,7 @@ def error(f):
 model = DistributedDataParallel(net()); opt = torch.optim.SGD(layer_groups(model), lr=.1)
 noisy = X + torch.randn(X.shape, generator=torch.Generator().manual_seed(rank))
 probe = LayerProbe(model, noisy, Y, layers="all"); own = probe()
-s = MutualInformationLR(opt, ValueChangePolicy(), probe=probe); calls = probe.calls
+s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=probe); calls = probe.calls
 for i in range(5):
     cross_entropy(model(noisy[rank::2]), Y[rank::2]).backward(); opt.step(); opt.zero_grad()
     if rank == 1: time.sleep(.3)
@@ -40,18 +41,18 @@ found["replicas"] = dict(bits=bits(s), history=s.state_dict()["history"], own=ow
                          weights=[p.sum().item().hex() for p in model.parameters()])
 
 # a measurement given by hand, another one on each rank
-s = MutualInformationLR(sgd(), ChangePolicy())
+s = MutualInformationLR(sgd(), ChangePolicy(**PAPER))
 for mi in (1., 2., 2.5 + rank/3, math.nan if rank else 2.6): s.step(mi)
 found["given"] = dict(bits=bits(s), mi=[r["mi"]["output"] for r in s.history])
 
 # learning rates that differ
-s = MutualInformationLR(sgd(), ChangePolicy()); s.step(1.)
+s = MutualInformationLR(sgd(), ChangePolicy(**PAPER)); s.step(1.)
 if rank == 1: s.optimizer.param_groups[0]["lr"] = .07
 found["mismatch"] = error(lambda: s.step(2.))
 
 # measuring fails on the first rank
 def probe(): raise RuntimeError("no memory left")
-s = MutualInformationLR(sgd(), ChangePolicy(), probe=probe); found["failure"] = error(s.step)
+s = MutualInformationLR(sgd(), ChangePolicy(**PAPER), probe=probe); found["failure"] = error(s.step)
 s.step(1.); s.step(2.); found["after failure"] = bits(s)
 
 # sharded weights: every rank runs the forward

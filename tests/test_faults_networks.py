@@ -12,6 +12,7 @@ from milr.scheduler import MutualInformationLR
 from tests.test_probe import state_of
 
 torch.set_num_threads(1)
+PAPER = dict(lr_min=1e-3, lr_max=1e-1)
 SLOW = "MILR_SLOW" in os.environ
 g = torch.Generator().manual_seed(0)
 Y = torch.arange(96) % 3
@@ -141,7 +142,7 @@ def test_measured_and_left_as_it_was(name, layers, tried):
     assert all(math.isfinite(v) and -1 < v < math.log2(3) + .1 for v in first.values()), first
     if layers == "output" or layers == "all" and there: assert list(first) == (["output"] if layers == "output" else there.split()), list(first)
     params = [p for p in model.parameters()]
-    opt = torch.optim.SGD([dict(params=params)] if params else [nn.Parameter(torch.zeros(1))], lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=probe, reference=math.log2(3))
+    opt = torch.optim.SGD([dict(params=params)] if params else [nn.Parameter(torch.zeros(1))], lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=probe, reference=math.log2(3))
     for _ in range(4):
         learn(model, kw.get("output"), x, opt); s.step()
         assert 1e-3 <= s.get_last_lr()[0] <= .1
@@ -176,7 +177,7 @@ SPOILED = { # what happens after the second epoch
     "everything is zero": lambda m, opt: [p.data.zero_() for p in m.parameters()],
     "the output is constant": lambda m, opt: m.out.weight.data.zero_(),
 }
-POLICIES = {"change": ChangePolicy(), "value_change": ValueChangePolicy(), "value": ValuePolicy(), "in turn": SequentialPolicy([ValueChangePolicy(), ValuePolicy(), ChangePolicy()], [3, 6])}
+POLICIES = {"change": ChangePolicy(**PAPER), "value_change": ValueChangePolicy(**PAPER), "value": ValuePolicy(**PAPER), "in turn": SequentialPolicy([ValueChangePolicy(**PAPER), ValuePolicy(**PAPER), ChangePolicy(**PAPER)], [3, 6])}
 
 @pytest.mark.parametrize("layerwise", [False, True])
 @pytest.mark.parametrize("policy", POLICIES)
@@ -207,24 +208,24 @@ def test_a_probe_of_a_single_class(tried):
 def test_groups_that_are_not_what_was_measured(tried):
     "A group's name that no measured layer has: it follows the output layer, and the user is told once."
     model = Net(); groups = layer_groups(model); groups[0]["name"] = "conv1"
-    s = MutualInformationLR(torch.optim.SGD(groups, lr=.1), ChangePolicy())
+    s = MutualInformationLR(torch.optim.SGD(groups, lr=.1), ChangePolicy(**PAPER))
     with pytest.warns(UserWarning, match=r"\['conv1'\].*measured.*\['a', 'out'\]") as w:
         for mi in (1., 2., 2.5): s.step({"a": mi, "out": mi/2})
     assert len(w) == 1 and s.get_last_lr()[0] == s.get_last_lr()[1]
-    plain = MutualInformationLR(torch.optim.SGD([dict(params=[p], name=n) for n, p in Net().named_parameters()], lr=.1), ChangePolicy())
+    plain = MutualInformationLR(torch.optim.SGD([dict(params=[p], name=n) for n, p in Net().named_parameters()], lr=.1), ChangePolicy(**PAPER))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for mi in (1., {"output": 2.}, 2.5): plain.step(mi)                     # one number is everybody's
-    with pytest.raises(ValueError, match="no policy for parameter group"): MutualInformationLR(torch.optim.SGD(layer_groups(Net()), lr=.1), {"a": ChangePolicy()})
-    opt = torch.optim.SGD(layer_groups(Net()), lr=.1); s = MutualInformationLR(opt, ChangePolicy()); s.step(1.); opt.param_groups.pop(); s.step(2.)
+    with pytest.raises(ValueError, match="no policy for parameter group"): MutualInformationLR(torch.optim.SGD(layer_groups(Net()), lr=.1), {"a": ChangePolicy(**PAPER)})
+    opt = torch.optim.SGD(layer_groups(Net()), lr=.1); s = MutualInformationLR(opt, ChangePolicy(**PAPER)); s.step(1.); opt.param_groups.pop(); s.step(2.)
     assert len(s.get_last_lr()) == 1
     for wrong in (None, "sgd", torch.nn.Linear(1, 1), [nn.Parameter(torch.zeros(1))]):
-        with pytest.raises(TypeError, match="not an Optimizer"): MutualInformationLR(wrong, ChangePolicy())
+        with pytest.raises(TypeError, match="not an Optimizer"): MutualInformationLR(wrong, ChangePolicy(**PAPER))
     tried("An optimizer without the expected groups", 8, "told once and the output layer followed, or refused")
 
 @pytest.mark.parametrize("lr", [math.nan, math.inf, -math.inf])
 def test_a_rate_spoiled_by_others_is_said(lr, tried):
-    opt = torch.optim.SGD(Net().parameters(), lr=.1); s = MutualInformationLR(opt, ChangePolicy())
+    opt = torch.optim.SGD(Net().parameters(), lr=.1); s = MutualInformationLR(opt, ChangePolicy(**PAPER))
     s.step(1.); opt.param_groups[0]["lr"] = lr
     with pytest.raises(ValueError, match="learning rate is"): s.step(2.)
     assert len(s.history) == 1
@@ -232,7 +233,7 @@ def test_a_rate_spoiled_by_others_is_said(lr, tried):
 
 def test_step_before_training_and_twice_an_epoch(tried):
     for calls in ("before", "twice"):
-        model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X, Y))
+        model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X, Y))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if calls == "before": [s.step() for _ in range(5)]
@@ -245,7 +246,7 @@ def test_step_before_training_and_twice_an_epoch(tried):
 
 def test_step_from_other_threads_while_training(tried):
     "One thread trains, four step: nothing is lost, doubled, or left in evaluation mode."
-    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X, Y)); failed = []
+    model = Net(); opt = torch.optim.SGD(model.parameters(), lr=.1); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X, Y)); failed = []
     def steps():
         try: [s.step() for _ in range(25)]
         except Exception as e: failed.append(e)
@@ -268,7 +269,7 @@ def rss():
 def test_soak(tried):
     "The history is what grows: one record an epoch."
     epochs = 2000 if SLOW else 150
-    model = Net(); opt = torch.optim.SGD(layer_groups(model), lr=.05); s = MutualInformationLR(opt, ValueChangePolicy(), probe=LayerProbe(model, X, Y, layers="all", redraw=True, samples=64))
+    model = Net(); opt = torch.optim.SGD(layer_groups(model), lr=.05); s = MutualInformationLR(opt, ValueChangePolicy(**PAPER), probe=LayerProbe(model, X, Y, layers="all", redraw=True, samples=64))
     def epoch():
         for i in torch.randperm(96).split(48):
             loss = nn.functional.cross_entropy(model(X[i]), Y[i]); opt.zero_grad(); loss.backward(); opt.step()

@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau
 
+from milr.auto import AutoPolicy
 from milr.layerwise import layer_groups
 from milr.policy import ChangePolicy, SequentialPolicy, ValueChangePolicy, ValuePolicy
 from milr.probe import LayerProbe
@@ -298,3 +299,131 @@ def test_plot():
     s = steps(MutualInformationLR(sgd(n=2), ChangePolicy(**PAPER)), {"a": 1., "b": 2.}, math.nan, {"a": 2., "b": 2.}, {"a": 2., "b": 2.01})
     left, right = s.plot(); assert len(left.lines) == 3 and len(right.lines) >= 4; plt.close("all")
     MutualInformationLR(sgd(), ChangePolicy(**PAPER)).plot(); plt.close("all")
+
+# --- a user's own learning rate, and a word in time --------------------------------------------------------------
+
+def adamw(lr=3e-4, **kw): return torch.optim.AdamW([nn.Parameter(torch.zeros(2))], lr=lr, **kw)
+
+def said(f):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        f()
+    return [str(w.message) for w in found]
+
+@pytest.mark.parametrize("policy", [ChangePolicy(), ValueChangePolicy(), ValuePolicy(), AutoPolicy(), SequentialPolicy([ValueChangePolicy(), ChangePolicy()], [3])])
+@pytest.mark.parametrize("make, factor", [(lambda: sgd(.1), 10), (adamw, 3)])
+def test_a_default_never_overwrites_the_users_rate(policy, make, factor):
+    opt = make()
+    lr = opt.param_groups[0]["lr"]
+    s = MutualInformationLR(opt, policy, reference=3.3)
+    assert s.get_last_lr() == [lr]
+    steps(s, 1.)
+    assert s.get_last_lr() == [lr]
+    for mi in (2., 2.5, 2.9, 2., 2., 2., 2., 2., 2., 2.):
+        s.step(mi)
+        assert lr/factor <= s.get_last_lr()[0] <= lr*factor*(1 + 1e-12)
+
+def test_a_used_sgd_without_momentum_keeps_its_rate():
+    for policy in (ValueChangePolicy(), ValueChangePolicy(**PAPER)):
+        model = Net()
+        opt = torch.optim.SGD(model.parameters(), lr=.1)
+        nn.functional.cross_entropy(model(X), Y).backward()
+        opt.step()
+        assert MutualInformationLR(opt, policy, reference=3.3).get_last_lr() == [.1]
+
+def test_given_bounds_are_the_papers_rule():
+    s = steps(MutualInformationLR(sgd(.5), ChangePolicy(**PAPER)), 1., 2.)
+    assert [r["lr"] for r in s.history] == [[1e-3], [1e-3]] and s.get_last_lr() == [1e-3 + .1*.5]
+
+def test_construction_says_what_it_will_do():
+    text = repr(MutualInformationLR(adamw(), ValueChangePolicy(), reference=3.3))
+    for part in ("AdamW", "ValueChangePolicy", "LR 0.0003 now", "0.0001 … 0.0009", "the optimizer's"): assert part in text
+    assert "as given" in repr(MutualInformationLR(sgd(), ChangePolicy(**PAPER)))
+    repr(MutualInformationLR(sgd(n=2), lambda lr, history, reference: .1))
+
+def test_open_bounds_are_resumed_with_another_rate_in_the_script():
+    whole = steps(MutualInformationLR(sgd(.1), ChangePolicy()), 1., 2., 2.5)
+    first = steps(MutualInformationLR(sgd(.1), ChangePolicy()), 1.)
+    again = MutualInformationLR(sgd(7.), ChangePolicy())
+    again.optimizer.load_state_dict(first.optimizer.state_dict())
+    again.load_state_dict(through_file(first.state_dict()))
+    assert steps(again, 2., 2.5).state_dict() == whole.state_dict()
+
+@pytest.mark.filterwarnings("default")
+def test_a_dead_start_is_said_once():
+    s = MutualInformationLR(sgd(), ChangePolicy(lr_min=1e-4))
+    found = said(lambda: steps(s, *[2 + .001*t for t in range(12)]))
+    assert len(found) == 1 and "has not left LR_min" in found[0] and "epsilon" in found[0]
+    found = said(lambda: steps(MutualInformationLR(sgd(), ValueChangePolicy(), reference=1.), *[2.]*9))
+    assert len(found) == 1 and "AutoPolicy" in found[0]
+
+def test_sequential_lr_hands_over_at_its_milestone():
+    linear, values = torch.optim.lr_scheduler.LinearLR, iter([1., 2., 2.2])
+    opt = sgd(.3)
+    ours = MutualInformationLR(opt, ChangePolicy(), probe=lambda: next(values))
+    sequence = torch.optim.lr_scheduler.SequentialLR(opt, [linear(opt, total_iters=3), ours], [3])
+    rates = sequence.get_last_lr()
+    for _ in range(4):
+        sequence.step()
+        rates += sequence.get_last_lr()
+    assert rates == pytest.approx([.1, .1 + .2/3, .1 + .4/3, .3, .3 + 3*.5]) and ours.last_epoch == len(ours.history) == 2
+
+def test_sequential_lr_begins_with_it_and_older_torch_hands_over_by_zero():
+    opt = sgd(.3)
+    ours = MutualInformationLR(opt, ChangePolicy(**PAPER), probe=iter([1., 2., 3.]).__next__)
+    sequence = torch.optim.lr_scheduler.SequentialLR(opt, [ours, torch.optim.lr_scheduler.ConstantLR(opt, 1.)], [3])
+    assert sequence.get_last_lr() == [1e-3] and ours.history == []
+    sequence.step()
+    assert len(ours.history) == 1
+    other = MutualInformationLR(sgd(.3), ChangePolicy(), probe=lambda: 1.)
+    other.step(0)
+    assert other.get_last_lr() == [.3] and len(other.history) == 1
+
+def test_chained_scheduler_keeps_a_warm_up():
+    opt = sgd(.3)
+    warm = torch.optim.lr_scheduler.LinearLR(opt, total_iters=2)
+    chain = ChainedScheduler([warm, MutualInformationLR(opt, ChangePolicy(), probe=iter([1., 1., 1.]).__next__)])
+    for _ in range(2):
+        opt.step()
+        chain.step()
+    assert chain.get_last_lr() == pytest.approx([.3])
+
+@pytest.mark.parametrize("ixy", [0., -.046, math.nan])
+def test_an_unusable_reference_is_said_on_construction(ixy):
+    def probe(): return 1.
+    probe.reference = lambda: ixy
+    with pytest.raises(ValueError, match="AutoPolicy or ChangePolicy"): MutualInformationLR(sgd(), ValueChangePolicy(), probe=probe)
+    MutualInformationLR(sgd(), ChangePolicy(), probe=probe)
+    with pytest.raises(ValueError, match="pass reference="): MutualInformationLR(sgd(), ValueChangePolicy())
+
+@pytest.mark.filterwarnings("default")
+def test_an_epoch_and_a_loss_are_not_measurements():
+    with pytest.raises(TypeError, match="old epoch argument"): MutualInformationLR(sgd(), ChangePolicy()).step(3)
+    s = MutualInformationLR(sgd(), ChangePolicy(), probe=LayerProbe(Net(), X, Y))
+    found = said(lambda: steps(s, torch.tensor(2.7), 2.6))
+    assert len(found) == 1 and "3 classes" in found[0] and "a loss" in found[0]
+    assert said(lambda: steps(MutualInformationLR(sgd(), ChangePolicy(), probe=lambda: 1.), {"output": 1.}, {"output": 2.})) == []
+    assert said(lambda: steps(MutualInformationLR(sgd(), ChangePolicy()), 1., 2.)) == []
+
+@pytest.mark.filterwarnings("default")
+def test_groups_may_say_which_layer_they_follow():
+    def groups(**kw): return [dict(params=[nn.Parameter(torch.zeros(2))], name=n, **kw) for n in ("decay", "no_decay")]
+    mis = [{"a": 1., "b": 2.}, {"a": 1.5, "b": 3.}]
+    assert len(said(lambda: steps(MutualInformationLR(torch.optim.SGD(groups(), lr=.1), ChangePolicy()), *mis))) == 1
+    s = MutualInformationLR(torch.optim.SGD(groups(follows="output"), lr=.1), ChangePolicy())
+    assert said(lambda: steps(s, *mis)) == [] and s.get_last_lr() == pytest.approx([.1 + 1/3]*2)
+    s = steps(MutualInformationLR(torch.optim.SGD(groups(follows="a"), lr=.1), ChangePolicy()), *mis)
+    assert s.get_last_lr() == pytest.approx([.1 + 1/3]*2)
+
+def test_last_epoch_as_skorch_passes_it():
+    assert MutualInformationLR(sgd(), ChangePolicy(**PAPER), last_epoch=-1).get_last_lr() == [1e-3]
+    assert MutualInformationLR(sgd(), ChangePolicy(**PAPER), last_epoch=4).get_last_lr() == [.5]
+
+def test_the_plot_and_the_table_name_a_group_alike():
+    import matplotlib; matplotlib.use("Agg")
+    s = steps(MutualInformationLR(sgd(), ChangePolicy()), 1., 2.)
+    assert s.plot()[1].lines[0].get_label() == "output" and "next_lr/output" in s.table()
+
+def test_a_bare_auto_policy_does_not_starve():
+    s = steps(MutualInformationLR(adamw(), AutoPolicy()), *[2.5]*10)
+    assert s.get_last_lr() == pytest.approx([1e-4])
