@@ -78,7 +78,7 @@ class RangeTest(NamedTuple):
         ax = ax or plt.subplots(figsize=(4, 2.4), layout="constrained")[1]
         ax.semilogx(self.lrs, self.losses)
         ax.axvline(self.lr, ls="--", lw=1, color="C2", label=f"start {self.lr:.2g}")
-        ax.axvline(self.lr_max, ls=":", lw=1, color="C3", label=f"lowest loss {self.lr_max:.2g}")
+        ax.axvline(self.lr_max, ls=":", lw=1, color="C3", label=f"maximum {self.lr_max:.2g}")
         ax.set(xlabel="LR", ylabel="smoothed loss")
         ax.legend(frameon=False, fontsize=8)
         return ax
