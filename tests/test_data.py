@@ -3,7 +3,7 @@ import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarf
 from functools import partial
 from types import SimpleNamespace
 import numpy as np, pytest, torch
-from milr.lab import data
+from milr.lab import data, files
 from milr.lab.data import DataUnavailable, load_dataset
 from milr.vision import get_torchvision
 
@@ -66,10 +66,10 @@ FAULTS = ["404", "503", "wrong", "html", "truncated", "stalls", "garbage", "rese
 @pytest.fixture
 def impatient(monkeypatch):
     "Half a second for each wait, one for a file of a megabyte at most."
-    mirror, install, download = data._from_mirror, data._install, data._download
-    monkeypatch.setattr(data, "_download", lambda u, p, d, t, *a: download(u, p, d, min(t, .5), *a, seconds=1))
+    mirror, install, download = data._from_mirror, files.install, files.download
+    monkeypatch.setattr(data, "download", lambda u, p, d, t, *a: download(u, p, d, min(t, .5), *a, seconds=1))
     monkeypatch.setattr(data, "_from_mirror", lambda m, folder: mirror(m, folder, timeout=.5))
-    monkeypatch.setattr(data, "_install", lambda *a: install(*a, limit=2**20))
+    monkeypatch.setattr(files, "install", lambda *a: install(*a, limit=2**20))
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_bad_mirror_is_followed_by_the_next(tmp_path, server, pinned, kind, impatient, tried):

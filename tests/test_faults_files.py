@@ -8,7 +8,8 @@ import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from milr import reference
 from milr.lab import data
-from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset, whole_file
+from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset
+from milr.lab.files import install, whole_file
 from milr.lab.experiments import Settings, load_checked, run, run_hash, save_checked
 from milr.reference import mi_by_sample_size
 from tests.test_experiments import strip
@@ -142,7 +143,7 @@ def writers(folder):
     from milr.lab.plots import save_figure, write_csv
     folder = Path(folder); fig = plt.figure("small", figsize=(1, 1)); body = b"x"*100_000; x, y = torch.arange(40.)[:, None] % 9, torch.arange(40) % 3
     return {"a checkpoint": lambda: save_checked(dict(w=torch.zeros(30_000)), folder/"a.pt"), "a table": lambda: write_csv(folder/"a.csv", [dict(a=i, b="b"*50) for i in range(2000)]), "a figure": lambda: save_figure(fig, "fig", folder, [dict(a=1)]),
-        "a download": lambda: data._install(io.BytesIO(body), folder/"a.bin", hashlib.sha256(body).hexdigest()), "decoded images": lambda: data._cifar10_from_images(folder.parent/"images", folder),
+        "a download": lambda: install(io.BytesIO(body), folder/"a.bin", hashlib.sha256(body).hexdigest()), "decoded images": lambda: data._cifar10_from_images(folder.parent/"images", folder),
         "a curve": lambda: mi_by_sample_size(x, y, [20, 40], 2, cache=folder/"curve", progress=False), "a run": lambda: run(replace(TINY, epochs=2), folder/"runs", save_every=0)}
 
 def test_full_disk(tmp_path, monkeypatch, tried):

@@ -22,7 +22,8 @@ from torch import nn
 from filelock import FileLock
 from tqdm import tqdm
 from ..codehash import code_hash
-from .data import load_dataset, subset_index, whole_file
+from .data import load_dataset, subset_index
+from .files import whole_file
 from ..layerwise import layer_groups
 from ..mi import mutual_information, paper_mi
 from .models import build_model

@@ -12,8 +12,8 @@ __all__ = ['LABELS', 'COLOURS', 'TITLES', 'NAMES', 'house_style', 'mean_band', '
 import csv, json, platform, re, statistics, textwrap, time
 from pathlib import Path
 import matplotlib, matplotlib.pyplot as plt, numpy as np, torch
-from .data import whole_file
 from .experiments import Run, Settings, git_commit
+from .files import whole_file
 from ..live import STYLE
 
 # %% ../../nbs/lab/08_plots.ipynb #c005

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from ..codehash import code_hash
-from .data import whole_file
 from .experiments import git_commit, progress, runs_root
+from .files import whole_file
 from .rivals import METHODS, Task, Trial, rows_of, sampled, task_data
 
 # %% ../../nbs/lab/15_schedules.ipynb #c006
