@@ -8,7 +8,7 @@ BIN = Path(sys.executable).parent
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py") if p.stem not in ("_modidx", "__main__"))
 BOOKS = sorted(p.relative_to(ROOT/"nbs") for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 NOTEBOOKS = [p.as_posix() for p in BOOKS if p.parts[0] not in ("figures", "studies")]
-FIGURES = [p.with_suffix("").as_posix() for p in BOOKS if p.parts[0] == "figures"] + ["studies/sensitivity", "studies/reproduction"] + ["studies/information_plane"]*bool(os.environ.get("MILR_SLOW"))
+FIGURES = [p.with_suffix("").as_posix() for p in BOOKS if p.parts[0] == "figures"] + ["studies/sensitivity"] + ["studies/information_plane"]*bool(os.environ.get("MILR_SLOW"))
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):

@@ -46,7 +46,7 @@ class Interval:
     n: int      # seeds
 
     def __str__(self):
-        if self.n < 2: return f"{self.mean:+.2f} (1 seed)"
+        if self.n < 2: return f"{self.mean:+.2f}, 1 seed"
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 def paired_interval(
