@@ -64,11 +64,12 @@ def _execute(notebook:Path, to:Path, parameters:dict, cwd:Path):
             raise CommandError(" ".join([f"the notebook's kernel ended by itself, as when memory runs out; the same command goes on from the last checkpoint ({e})", *last])) from None
 
 def _checked(name, parameters, lenient):
-    "What the figure can be given, of the right kind."
+    "The parameters, if the figure can be given them; `lenient` leaves out those it does not have."
     from milr.lab.figures import checked, declared
     if lenient: parameters = {k: v for k, v in parameters.items() if k in declared(name)}
-    try: return checked(name, parameters)
+    try: checked(name, parameters)
     except (ValueError, TypeError) as e: raise CommandError(str(e)) from None
+    return parameters       # as they were given, since papermill knows no tuples
 
 def run_figure(
     name:str, # short name, such as fig3

@@ -106,7 +106,7 @@ def _plot_row(axs, name, runs):
     for ax, series in zip(axs, ([r.series("lr") for r in runs], accuracy, mi)): mean_band(ax, series, color=colour)
     mark_reference(axs[2], runs)
     ends = f"end {spread([a[-1] for a in accuracy])} %" + f", n = {len(runs)}"*(len(runs) > 1)
-    axs[1].text(.98, .04, ends, transform=axs[1].transAxes, ha="right", fontsize=8)
+    axs[1].text(.03, .9, ends, transform=axs[1].transAxes, fontsize=8)
     for a, m in zip(accuracy, mi): axs[3].plot(m, a, ".-", ms=4, lw=.6, color=colour, alpha=.8)
     axs[0].set_ylabel(name, color=colour, fontweight="bold")
 
