@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 import pytest
 from milr.lab.experiments import METHODS, Settings, preset_settings, run
-from milr.lab.rivals import METHODS as RIVALS, Task, Trial
-from milr.lab.schedules import run_trial
+from milr.lab.rivals import METHODS as RIVALS, Trial
+from milr.lab.tasks import Task
+from milr.lab.benchmark import run_trial
 
 FILE = Path(__file__).parent/"golden"/"runs.json"
 KW = {k: v for k, v in preset_settings("fig3", "smoke", device="cpu")[0].items() if k != "jobs"} | dict(epochs=6, batch_size=10)

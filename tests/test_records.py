@@ -4,8 +4,9 @@ from dataclasses import MISSING, fields, make_dataclass, replace
 from pathlib import Path
 import pytest
 from milr.lab.experiments import Settings, load_record
-from milr.lab.rivals import Task, Trial
-from milr.lab.schedules import PRESETS, final_trials, load_trials, run_trials, save_trials
+from milr.lab.rivals import Trial
+from milr.lab.tasks import Task
+from milr.lab.benchmark import PRESETS, final_trials, load_trials, run_trials, save_trials
 
 RUNS = Path(__file__).parent.parent/"figures"/"runs"
 RECORDS = sorted(RUNS.rglob("*.json"))

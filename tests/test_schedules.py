@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
-from milr.lab.rivals import METHODS, Meter, Task, Trial, rows_of, sampled, score, task_data, task_model
-from milr.lab.schedules import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
+from milr.lab.rivals import METHODS, Meter, Trial, rows_of, sampled
+from milr.lab.tasks import Task, score, task_data, task_model
+from milr.lab.benchmark import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
     target_of, to_target, trial_hash, tuning_trials)
 
 anything = st.lists(st.floats(), max_size=12)                       # NaN, infinities and negative numbers too
