@@ -150,8 +150,9 @@ class Parameters:
 
     def facts(self)->dict: # for the JSON beside a picture
         "What was asked for; not where from or where to, which is this machine's."
-        asked = dict(preset=self.preset, seeds=self.seeds, given={n: v for n, v in self.given.items() if n not in ("records", "device")})
-        return asked | dict(settings=self.settings()[0] if "records" in self.values else {n: v for n, v in self.values.items() if n not in ("preset", "out", "seeds")})
+        asked = dict(preset=self.preset, seeds=self.values.get("seeds"), given={n: v for n, v in self.given.items() if n not in ("records", "device")})
+        if "records" in self.values: return asked | dict(settings=self.settings()[0])
+        return asked | dict(settings={n: v for n, v in self.values.items() if n not in ("preset", "out", "seeds")})
 
     def unused(self)->str: # a sentence; "" if there is nothing to say
         "What was given to a picture that computes nothing."
