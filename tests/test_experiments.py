@@ -2,7 +2,7 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest, torch
-from milr.lab.experiments import Settings, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
+from milr.lab.experiments import Settings, check_device, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
 from milr.lab.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
@@ -80,7 +80,7 @@ def test_bad_settings(bad, says):
 @pytest.mark.parametrize("device", ["mps", "cuda"])
 def test_a_device_that_is_not_here(device, monkeypatch):
     for backend in (torch.cuda, torch.backends.mps): monkeypatch.setattr(backend, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=f"device '{device}' is not available on this machine; choose cpu"): Settings(device=device)
+    with pytest.raises(ValueError, match=f"device '{device}' is not available on this machine; choose cpu"): check_device(device)
 
 def test_a_plan_may_continue_a_policy_and_a_policy_a_policy():
     for method in ("fixed", "change"): assert Settings(method, epochs=4, continues=POLICY).continues == POLICY

@@ -184,7 +184,7 @@ def _parser():
         s.add_argument("--device", help="cpu, cuda, mps; default: a GPU where there is one")
         s.add_argument("--dataset", help="mnist or digits, where the figure has a choice")
         s.add_argument("--out", help="folder of the files; default figures/, its subfolders smoke, narrow and paper for these presets")
-        s.add_argument("--jobs", type=int, help="runs at once; default: one a core on a CPU, one on a GPU, which several small networks can share")
+        s.add_argument("--jobs", type=int, help="runs at once; default: one a core on a CPU, on a GPU as many as its memory holds, at most four")
         where = s.add_mutually_exclusive_group()
         where.add_argument("--ray", action="store_true", help="send each run to Ray: to the cluster RAY_ADDRESS names, else to a local one")
         where.add_argument("--from-records", metavar="FOLDER", help="compute nothing: draw the runs recorded there")

@@ -118,5 +118,5 @@ def build_model(
     "A model by name, its weights drawn from `seed`; the global random state is left as it was."
     if name not in MODELS: raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)     # not torch.manual_seed, which would seed the GPUs too
         return MODELS[name](in_shape=in_shape, classes=classes, **kw)
