@@ -21,4 +21,4 @@ def test_fallback_is_exact(tmp_path):
 def test_bfloat16_trains(tmp_path):
     low = run(replace(SMALL, dtype="bfloat16", method="fixed", lr=.05), tmp_path)
     assert low.series("loss")[-1] < low.series("loss")[0]
-    with pytest.raises(ValueError, match='"float32" or "bfloat16"'): replace(SMALL, dtype="float16")
+    with pytest.raises(ValueError, match="'float32', 'bfloat16'"): replace(SMALL, dtype="float16")
