@@ -54,25 +54,40 @@ def settings_parameters(
     names=None, # of fields; None: all that rows do not decide
 )->dict: # {name: Parameter}
     "Fields of `Settings` as parameters."
-    found = {f.name: Parameter(f.name, type(f.default), _comments().get(f.name, "")) for f in fields(Settings) if f.name not in DECIDED}
+    open_ = (f for f in fields(Settings) if f.name not in DECIDED)
+    found = {f.name: Parameter(f.name, type(f.default), _comments().get(f.name, "")) for f in open_}
     return {n: found[n] for n in names} if names else found
 
 # %% ../../nbs/lab/09_figures.ipynb #f011
 _own = lambda *many: {n: Parameter(n, kind, about) for n, kind, about in many}
-_FILES = _own(("preset", str, "how much to run"), ("out", str, 'folder of the files; "": figures/ of the project, at smoke, narrow and paper a folder in it'))
-_TRAINED = _own(("seeds", int, "how many runs a row"), ("records", str, "folder of records to draw from; nothing is computed")) | settings_parameters()
+_FILES = _own(
+    ("preset", str, "how much to run"),
+    ("out", str, 'folder of the files; "": figures/ of the project, at smoke, narrow and paper a folder in it'))
+_TRAINED = _own(
+    ("seeds", int, "how many runs a row"),
+    ("records", str, "folder of records to draw from; nothing is computed")) | settings_parameters()
 _LISTED = ("dataset", str, "names with commas: mnist, cifar10, digits")
 OWN = { # {notebook: what it takes beside `_FILES`}
-    "fig1": settings_parameters(("k", "metric", "device")) | _own(("seeds", int, "random subsets a size"), _LISTED, ("sizes", tuple, "sample sizes"),
+    "fig1": settings_parameters(("k", "metric", "device")) | _own(
+        _LISTED,
+        ("seeds", int, "random subsets a size"),
+        ("sizes", tuple, "sample sizes"),
         ("paper_max", int, "largest size for the paper's estimator, which costs the most")),
-    "fig2": settings_parameters(("width", "dropout")) | _own(("variant", str, "of the CIFAR-10 network: convpool-cnn-c, base-c or all-cnn-c"),
-        ("device", str, "accepted for the command's sake; nothing is computed"), ("seeds", int, "likewise")),
+    "fig2": settings_parameters(("width", "dropout")) | _own(
+        ("variant", str, "of the CIFAR-10 network: convpool-cnn-c, base-c or all-cnn-c"),
+        ("device", str, "accepted for the command's sake; nothing is computed"),
+        ("seeds", int, "likewise")),
     "fig3": _TRAINED,
-    "fig4": _TRAINED | _own(("gamma_factor", float, "on γ1 and γ2 of the paper; 1 at narrow and paper, 4 at smoke and quick")),
-    "fig5": _TRAINED | _own(("control", bool, "with the fourth row, which the paper lacks"), ("at", int, "epochs before the batch grows"), ("factor", int, "on the batch size")),
+    "fig4": _TRAINED | _own(
+        ("gamma_factor", float, "on γ1 and γ2 of the paper; 1 at narrow and paper, 4 at smoke and quick")),
+    "fig5": _TRAINED | _own(
+        ("control", bool, "with the fourth row, which the paper lacks"),
+        ("at", int, "epochs before the batch grows"),
+        ("factor", int, "on the batch size")),
     "fig6": _TRAINED,
     "sensitivity": _TRAINED,
-    "information_plane": settings_parameters(("dataset", "n_train", "epochs", "batch_size", "lr", "momentum", "width", "k", "metric", "device", "threads"))
+    "information_plane": settings_parameters(
+        ("dataset", "n_train", "epochs", "batch_size", "lr", "momentum", "width", "k", "metric", "device", "threads"))
         | _own(("seed", int, "initial weights, batch order, samples"), ("samples", int, "images measured"))}
 
 def declared(
@@ -115,9 +130,11 @@ def checked(
     for name in given:
         near = difflib.get_close_matches(name, known, 1)
         if name not in known:
-            raise ValueError(f"{notebook} has no parameter {name}{f' (did you mean {near[0]}?)' if near else ''}; it has {', '.join(known)}")
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{notebook} has no parameter {name}{hint}; it has {', '.join(known)}")
     found = {name: known[name](value) for name, value in given.items()}
-    if (preset := found.get("preset", "quick")) not in presets(notebook): raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(presets(notebook))}")
+    preset, choices = found.get("preset", "quick"), presets(notebook)
+    if preset not in choices: raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(choices)}")
     return {name: value for name, value in found.items() if value is not None}
 
 def _plain(value): return value is None or isinstance(value, (str, bool, int, float, tuple, list, dict))
@@ -131,7 +148,8 @@ class Parameters:
     ):
         self.notebook, self.preset = notebook, given.get("preset", "quick")
         self.given = {n: v for n, v in given.items() if n not in _FILES}
-        self.values = dict.fromkeys(declared(notebook)) | DEFAULTS.get(notebook, {}) | presets(notebook)[self.preset] | self.given
+        self.values = dict.fromkeys(declared(notebook)) | DEFAULTS.get(notebook, {})
+        self.values |= presets(notebook)[self.preset] | self.given
         self.values |= dict(preset=self.preset, out=given.get("out", ""))
         if "device" in self.values: self.values["device"] = best_device(self.values["device"])
 
@@ -140,17 +158,20 @@ class Parameters:
         raise AttributeError(f"no parameter {name}")
 
     def __repr__(self):
-        return f"{self.notebook} at {self.preset}: " + ", ".join(f"{n}={v!r}" for n, v in self.values.items() if v is not None and n not in _FILES)
+        told = (f"{n}={v!r}" for n, v in self.values.items() if v is not None and n not in _FILES)
+        return f"{self.notebook} at {self.preset}: " + ", ".join(told)
 
     def settings(self)->tuple: # keywords for `Settings`, and the list of seeds
         "What all rows of a figure that trains have in common."
         figure = "fig3" if self.notebook == "sensitivity" else self.notebook
-        kw, seeds = preset_settings(figure, self.preset, seeds=self.seeds, **{n: v for n, v in self.given.items() if n in settings_parameters()})
+        given = {n: v for n, v in self.given.items() if n in settings_parameters()}
+        kw, seeds = preset_settings(figure, self.preset, seeds=self.seeds, **given)
         return {n: v for n, v in kw.items() if n != "jobs"}, seeds
 
     def facts(self)->dict: # for the JSON beside a picture
         "What was asked for; not where from or where to, which is this machine's."
-        asked = dict(preset=self.preset, seeds=self.values.get("seeds"), given={n: v for n, v in self.given.items() if n not in ("records", "device")})
+        given = {n: v for n, v in self.given.items() if n not in ("records", "device")}
+        asked = dict(preset=self.preset, seeds=self.values.get("seeds"), given=given)
         if "records" in self.values: return asked | dict(settings=self.settings()[0])
         return asked | dict(settings={n: v for n, v in self.values.items() if n not in ("preset", "out", "seeds")})
 
@@ -166,23 +187,36 @@ def parameters(
     "The parameters of a notebook; one it does not know ends it."
     again = any(isinstance(v, Parameters) for v in namespace.values())
     known = declared(notebook)
-    names = [n for n, v in namespace.items() if n in known or not again and not n.startswith("_") and n not in IPYTHON and _plain(v)]
+    def new(name, value): return not again and not name.startswith("_") and name not in IPYTHON and _plain(value)
+    names = [n for n, v in namespace.items() if n in known or new(n, v)]
     return Parameters(notebook, checked(notebook, {n: namespace[n] for n in names}))
 
 # %% ../../nbs/lab/09_figures.ipynb #f022
 def _cifar10_rows(p):
     "Five methods, with the paper's γ times `gamma_factor`."
-    change, value_change = p.gammas or (.003*p.gamma_factor,)*2, p.gammas or (.001*p.gamma_factor, .001*p.gamma_factor, .1)
+    change = p.gammas or (.003*p.gamma_factor, .003*p.gamma_factor)
+    value_change = p.gammas or (.001*p.gamma_factor, .001*p.gamma_factor, .1)
     plans = {m: dict(method=m) for m in ("fixed", "warmup", "decay")}
-    return plans | {"change": dict(method="change", gammas=change), "value_change": dict(method="value_change", gammas=value_change)}
+    return plans | {
+        "change": dict(method="change", gammas=change),
+        "value_change": dict(method="value_change", gammas=value_change)}
 
 def _sensitivity_rows(p):
     "Value + change, one setting changed at a time, and the fixed LR."
     sizes = (50, 100, 300) if p.preset == "smoke" else (200, 500, 5000)
-    changed = {"as in Figure 3": {}, "k = 5": dict(k=5), "k = 10": dict(k=10), **{f"probe of {n}": dict(probe_size=n) for n in sizes},
-        "Chebyshev": dict(metric="chebyshev"), "IXY untiled": dict(tiles=1), "probe re-drawn": dict(redraw=True), "bfloat16": dict(dtype="bfloat16")}
-    if p.estimator == "paper": del changed["Chebyshev"], changed["IXY untiled"]      # it has a metric of its own, and always tiles
-    return {name: dict(method="value_change") | row for name, row in changed.items()} | {"fixed LR": dict(method="fixed")}
+    changed = {
+        "as in Figure 3": {},
+        "k = 5": dict(k=5),
+        "k = 10": dict(k=10),
+        **{f"probe of {n}": dict(probe_size=n) for n in sizes},
+        "Chebyshev": dict(metric="chebyshev"),
+        "IXY untiled": dict(tiles=1),
+        "probe re-drawn": dict(redraw=True),
+        "bfloat16": dict(dtype="bfloat16")}
+    if p.estimator == "paper": # it has a metric of its own, and always tiles
+        del changed["Chebyshev"], changed["IXY untiled"]
+    rows = {name: dict(method="value_change") | row for name, row in changed.items()}
+    return rows | {"fixed LR": dict(method="fixed")}
 
 _ROWS = { # {notebook: its rows as a function of its parameters}
     "fig3": lambda p: {m: dict(method=m) for m in ("fixed", "warmup", "change", "value_change")},
@@ -257,11 +291,15 @@ def figure_runs(
 def _curves(p, name, data):
     "Both estimators' curves for one data set; the paper's costs the most, and ends at `paper_max`."
     sizes = [n for n in sorted(set(p.sizes)) if n <= len(data.train_y)]
-    if not sizes: raise ValueError(f"sizes must be at most the {len(data.train_y)} images of {name}, got {', '.join(map(str, p.sizes))}")
+    if not sizes:
+        raise ValueError(f"sizes must be at most the {len(data.train_y)} images of {name}, got {', '.join(map(str, p.sizes))}")
     index = torch.randperm(len(data.train_y), generator=torch.Generator().manual_seed(0))[:4*sizes[-1]]
     x, y = data.inputs(index=index, device=p.device), data.labels(index=index, device=p.device)
-    wanted = {"paper: one-hot KSG 1, max-norm": (paper_mi, [n for n in sizes if n <= p.paper_max], {}), "milr: label-aware": (mutual_information, sizes, dict(metric=p.metric))}
-    return {label: mi_by_sample_size(x, y, some, p.seeds, estimator=f, k=p.k, cache=runs_root()/"fig1", progress=progress, **more)
+    wanted = {
+        "paper: one-hot KSG 1, max-norm": (paper_mi, [n for n in sizes if n <= p.paper_max], {}),
+        "milr: label-aware": (mutual_information, sizes, dict(metric=p.metric))}
+    how = dict(k=p.k, cache=runs_root()/"fig1", progress=progress)
+    return {label: mi_by_sample_size(x, y, some, p.seeds, estimator=f, **how, **more)
             for label, (f, some, more) in wanted.items() if some}
 
 def sample_size_curves(

@@ -38,7 +38,8 @@ def _plot_sizes(ax, found, data, marked):
     sizes = sorted({n for curve in found.values() for n in curve.sizes.tolist()})
     if sizes[0] <= marked <= sizes[-1]:
         ax.axvline(marked, color="#888888", lw=.8, zorder=0)
-        ax.annotate(f"N = {marked}, the paper's", (marked, .02), xytext=(-4, 0), textcoords="offset points", xycoords=("data", "axes fraction"), ha="right", fontsize=7.5, color="#555555")
+        ax.annotate(f"N = {marked}, the paper's", (marked, .02), xytext=(-4, 0), textcoords="offset points",
+            xycoords=("data", "axes fraction"), ha="right", fontsize=7.5, color="#555555")
     ax.set(xscale="log", xlabel="sample size N", title=data_said(data.source), ylim=(min(-.25, ax.get_ylim()[0]), 3.6))
     ticks = [n for n in sizes if n != 1500]     # too near to 1000 and 2000 to be read
     ax.set_xticks(ticks, [str(n) for n in ticks])
@@ -72,7 +73,8 @@ def sizes_compared(
     for name, label, curve in ((name, label, curve) for name, found in curves.items() for label, curve in found.items()):
         sizes = curve.sizes.tolist()
         i = sizes.index(marked) if marked in sizes else max(len(sizes) - 2, 0)
-        out.append(SizeCompared(name, label, sizes[i], curve.mean[i].item(), curve.std[i].item(), sizes[-1], curve.mean[-1].item(), label_entropy(data[name].train_y).item()))
+        here, largest = (curve.mean[i].item(), curve.std[i].item()), curve.mean[-1].item()
+        out.append(SizeCompared(name, label, sizes[i], *here, sizes[-1], largest, label_entropy(data[name].train_y).item()))
     return out
 
 # %% ../../nbs/lab/10_pictures.ipynb #d008
@@ -87,7 +89,8 @@ def plot_network(
     with house_style():
         fig, ax = plt.subplots(figsize=(max(5, 1.12*len(blocks)), 2.9), layout="constrained")
         for i, r in enumerate(blocks): _draw_block(ax, i, r)
-        for i in range(len(blocks) - 1): ax.annotate("", (i + .72, 0), (i + .47, 0), arrowprops=dict(arrowstyle="-|>", color="#555555", lw=1, shrinkA=0, shrinkB=0))
+        arrow = dict(arrowstyle="-|>", color="#555555", lw=1, shrinkA=0, shrinkB=0)
+        for i in range(len(blocks) - 1): ax.annotate("", (i + .72, 0), (i + .47, 0), arrowprops=arrow)
         ax.set(xlim=(-.5, len(blocks) - .4), ylim=(-5.4, 4.4), title=title)
         ax.axis("off")
     return fig
