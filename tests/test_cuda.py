@@ -1,0 +1,110 @@
+"""Every CUDA branch that runs without a GPU (`fake_cuda` says what it cannot see): the CPU's values, no synchronisation inside the batch
+loop, and a stated number of them an estimate."""
+import warnings
+import pytest, torch
+from milr import LayerProbe, MutualInformationLR, ValueChangePolicy, mutual_information, reference_mi
+from milr.lab.data import load_dataset
+from milr.lab.models import build_model
+from milr.lab.training import train
+from tests.fake_cuda import fake_cuda
+
+ESTIMATE, TIES = 6, 3 # synchronisations of an estimate with labels (finite? which classes? any, all of two members? largest k? ties?), and of ties
+
+@pytest.fixture
+def gpu(monkeypatch):
+    with fake_cuda(monkeypatch) as syncs, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield syncs
+
+def samples(features):
+    "Samples of four classes with ties and a copy, and their labels."
+    x = torch.randn(200, features, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(200) % 4
+    x[:, 0] += y
+    x[:20] = x[:20].relu()
+    x[30] = x[31]
+    return x, y
+
+def test_devices_are_not_mixed(gpu):
+    x, y = samples(3)
+    for mixed in (lambda: x.to("cuda") + x, lambda: torch.cat([x, x.to("cuda")]), lambda: x[y.to("cuda")]):
+        with pytest.raises(RuntimeError, match="same device|indices should be"): mixed()
+    assert (x.to("cuda")*torch.tensor(2.))[y].device.type == "cuda"
+
+def test_synchronisations_are_counted(gpu):
+    x = samples(3)[0].to("cuda")
+    for waits in (lambda: x.sum().item(), lambda: x.tolist(), lambda: x.cpu(), lambda: x.nonzero(), lambda: bool(x.any()),
+                  lambda: float(x[0, 0]), lambda: x[x > 0], lambda: torch.equal(x, x)):
+        gpu.clear()
+        waits()
+        assert gpu.total() == 1
+    gpu.clear()
+    (x @ x.T).relu().sum().to("cuda")
+    assert gpu.total() == 0
+
+@pytest.mark.parametrize("features, options", [(1, {}), (4, {}), (4, dict(metric="chebyshev")), (50, {}), (50, dict(metric="chebyshev")),
+    (4, dict(chunk=1000)), (4, dict(return_error=True)), (12, dict(projection="lda"))])
+def test_estimate(gpu, features, options):
+    x, y = samples(features)
+    here, there = mutual_information(x, y, **options), mutual_information(x.to("cuda"), y, **options)
+    if not options.get("return_error"): here, there = [here], [there]
+    for a, b in zip(here, there):
+        assert b.device.type == "cuda" and float(b) == pytest.approx(float(a), abs=1e-9)
+
+@pytest.mark.parametrize("algorithm", [1, 2])
+def test_estimate_of_a_continuous_variable(gpu, algorithm):
+    x, y = samples(3)[0], samples(4)[0][:, :1]
+    here, there = [mutual_information(x.to(d), y, algorithm=algorithm) for d in ("cpu", "cuda")]
+    assert float(there) == pytest.approx(float(here), abs=1e-9)
+
+@pytest.mark.parametrize("features", [2, 4])
+@pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
+def test_an_estimate_waits_a_stated_number_of_times(gpu, features, metric):
+    x = torch.randn(200, features, generator=torch.Generator().manual_seed(0))
+    y = (torch.arange(200) % 4).to("cuda")
+    for v, expected in ((x, ESTIMATE), (x.round(), ESTIMATE + TIES)):
+        v = v.to("cuda")
+        gpu.clear()
+        mutual_information(v, y, metric=metric)
+        assert gpu.total() == expected, gpu
+
+@pytest.mark.parametrize("tiles", [None, 1, 2])
+def test_reference(gpu, tiles):
+    x, y = samples(4)
+    here, there = [reference_mi(x.to(d), y, tiles=tiles) for d in ("cpu", "cuda")]
+    assert there.device.type == "cuda" and float(there) == pytest.approx(float(here), abs=1e-9)
+
+def parts(device, layers="all"):
+    "A network without dropout, whose masks are a device's own, its probe and its data."
+    data = load_dataset("digits")
+    x, y = data.inputs()[:300].double().to(device), data.labels()[:300].to(device)
+    model = build_model("mnist_cnn", tuple(x.shape[1:]), width=.25, dropout=0.).double().to(device)
+    return model, LayerProbe(model, x, y, layers=layers, samples=150), x, y
+
+def test_probe(gpu):
+    "All layers at once: positions, order and values; one transfer of numbers for all of them."
+    (here, there), (ixy, same) = zip(*[(p(), p.reference()) for p in (parts(d)[1] for d in ("cpu", "cuda"))])
+    assert list(there) == list(here) and there == pytest.approx(here, abs=1e-9) and same == pytest.approx(ixy, abs=1e-9)
+
+def epochs(device, n=2):
+    "The rows of a short training, and the synchronisations of its batch loops."
+    model, probe, x, y = parts(device, "output")
+    optimizer = torch.optim.SGD(model.parameters(), lr=.05, momentum=.9, nesterov=True)
+    scheduler = MutualInformationLR(optimizer, ValueChangePolicy(lr_min=.01, lr_max=.1), probe=probe)
+    return list(train(model, optimizer, scheduler, probe, x, y, x[:100], y[:100], n, batch_size=50))
+
+def test_training_epoch(gpu):
+    for here, there in zip(epochs("cpu"), epochs("cuda")):
+        for name in ("loss", "accuracy", "lr", "mi"): assert there[name] == pytest.approx(here[name], abs=1e-9)
+
+def test_the_batch_loop_does_not_wait(gpu):
+    "More batches, as many synchronisations."
+    count = []
+    for batch_size in (150, 10):
+        model, probe, x, y = parts("cuda", "output")
+        optimizer = torch.optim.SGD(model.parameters(), lr=.01)
+        scheduler = MutualInformationLR(optimizer, ValueChangePolicy(lr_min=.01, lr_max=.1), probe=probe)
+        gpu.clear()
+        list(train(model, optimizer, scheduler, probe, x, y, x[:100], y[:100], 1, batch_size))
+        count.append(gpu.total())
+    assert count[0] == count[1] and not any(where.startswith("data.py") for where in gpu), gpu
