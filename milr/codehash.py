@@ -87,7 +87,7 @@ def code_hash(
     "A hash of a module's code and of all that it imports, directly or not, of milr and of its own package."
     names = sources_of(module)
     if not source_file(module): raise ValueError(f"{module} has no Python source, so no hash can tell when it changes")
-    trees = [undocumented(_parsed(source_file(name))) for name in names]
+    trees = [undocumented(_parsed(file)) for name in names if (file := source_file(name))]
     return _digest(repr(list(zip(names, trees))))
 
 def _digest(text:str)->str:

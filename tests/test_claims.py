@@ -7,7 +7,7 @@ from milr.lab.claims import (CIFAR10_CLAIMS, CONTROL_CLAIMS, MNIST_CLAIMS, answe
     solved, summary_rows, violations)
 from milr.lab.plots import markdown_table
 from milr.lab.protocol import recorded
-from milr.lab.experiments import Settings
+from milr.lab.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT/"figures"/"runs"

@@ -47,7 +47,7 @@ def test_no_module_is_imported_by_a_hash():
 def test_stored_numbers_depend_on_the_estimator():
     "Runs, trials and curves: each stands on the estimator, the probe and the policies."
     need = {"milr.mi", "milr.probe", "milr.policy", "milr.scheduler"}
-    for module in ("milr.lab.experiments", "milr.lab.rivals"): assert need <= set(sources_of(module)), module
+    for module in ("milr.lab.runs", "milr.lab.rivals"): assert need <= set(sources_of(module)), module
     assert "milr.mi" in sources_of("milr.reference")
 
 def test_a_curve_is_kept_under_the_code_behind_its_estimator(package, tmp_path):

@@ -2,7 +2,11 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest, torch
-from milr.lab.experiments import Settings, check_device, git_commit, load_record, preset_settings, progress, run, run_all, run_grid, run_hash, save_record
+from milr.lab.executors import progress
+from milr.lab.presets import preset_settings
+from milr.lab.runs import run, run_all, run_grid
+from milr.lab.settings import Settings, check_device, run_hash
+from milr.lab.store import git_commit, load_record, save_record
 from milr.lab.plots import run_rows
 
 SMALL = Settings(dataset="digits", n_train=300, n_test=100, width=.25, epochs=12, batch_size=10, probe_size=200)
@@ -92,7 +96,7 @@ def test_the_bar_of_a_resumed_run_starts_where_it_stands(tmp_path, monkeypatch):
     def note(total, desc, done):
         seen.append((total, done))
         return progress(total, desc, done)
-    monkeypatch.setattr("milr.lab.experiments.progress", note)
+    monkeypatch.setattr("milr.lab.runs.progress", note)
     four = replace(SMALL, epochs=4, n_train=100)
     def stop(s, row):
         if row["epoch"] == 2: raise KeyboardInterrupt

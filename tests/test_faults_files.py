@@ -10,7 +10,9 @@ from milr import reference
 from milr.lab import data
 from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset
 from milr.lab.files import install, whole_file
-from milr.lab.experiments import Settings, load_checked, run, run_hash, save_checked
+from milr.lab.runs import run
+from milr.lab.settings import Settings, run_hash
+from milr.lab.store import load_checked, save_checked
 from milr.reference import mi_by_sample_size
 from tests.test_experiments import strip
 
@@ -51,7 +53,7 @@ FILES = {f"{n}-idx{i}-ubyte": hashlib.sha256(n.encode()).digest()*3000 for n, i 
 STAGE = """
 import os, sys
 from tests.test_faults_files import *
-import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot, milr.lab.plots, milr.lab.experiments
+import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot, milr.lab.plots, milr.lab.runs
 warnings.simplefilter('ignore')
 import sklearn.datasets, torch._dynamo, PIL.Image, PIL.JpegImagePlugin; from milr.mi import mutual_information
 from milr.vision import get_torchvision; get_torchvision()
@@ -113,7 +115,7 @@ def test_kill_9(root, tmp_path, tried):
 
 def test_workers_end_with_their_parent(root, tmp_path, tried):
     "kill -9 of the process that started worker processes: they do not stay behind, and the next call goes on."
-    code = f"from milr.lab.experiments import Settings, run_all\nif __name__ == '__main__': run_all([Settings(dataset='digits', n_train=100, n_test=50, width=.1, epochs=500, batch_size=20, probe_size=60, seed=i) for i in range(2)], {str(tmp_path)!r}, jobs=2)"
+    code = f"from milr.lab.settings import Settings\nfrom milr.lab.runs import run_all\nif __name__ == '__main__': run_all([Settings(dataset='digits', n_train=100, n_test=50, width=.1, epochs=500, batch_size=20, probe_size=60, seed=i) for i in range(2)], {str(tmp_path)!r}, jobs=2)"
     import psutil
     script = tmp_path/"go.py"; script.write_text(code)
     p = subprocess.Popen([sys.executable, str(script)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL)

@@ -4,7 +4,8 @@ from dataclasses import fields
 from pathlib import Path
 import pytest
 from milr.lab.cli import main
-from milr.lab.experiments import Run, Settings, save_record
+from milr.lab.settings import Settings
+from milr.lab.store import Run, save_record
 from milr.lab.figures import DECIDED, OWN, Parameters, checked, declared, figure_rows, parameters, settings_parameters
 
 NOTEBOOKS = {"fig1": "figures/fig1_sample_size", "fig2": "figures/fig2_models", "fig3": "figures/fig3_mnist", "fig4": "figures/fig4_cifar10",

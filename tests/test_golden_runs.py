@@ -10,7 +10,9 @@ import json, tempfile
 from dataclasses import replace
 from pathlib import Path
 import pytest
-from milr.lab.experiments import METHODS, Settings, preset_settings, run
+from milr.lab.presets import preset_settings
+from milr.lab.runs import run
+from milr.lab.settings import METHODS, Settings
 from milr.lab.rivals import METHODS as RIVALS, Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import run_trial

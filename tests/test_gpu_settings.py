@@ -2,8 +2,10 @@
 import subprocess, sys
 from dataclasses import replace
 import pytest, torch
-from milr.lab import experiments
-from milr.lab.experiments import Settings, check_device, gpu_arithmetic, run, run_all, run_bytes, run_hash, runs_that_fit
+from milr.lab import devices, runs, store
+from milr.lab.devices import gpu_arithmetic, run_bytes, runs_that_fit
+from milr.lab.runs import run, run_all
+from milr.lab.settings import Settings, check_device, run_hash
 from milr.lab.models import build_model
 
 SMALL = Settings(dataset="digits", n_train=100, n_test=50, width=.25, epochs=2, batch_size=20, probe_size=50)
@@ -33,7 +35,7 @@ def test_a_cpu_run_keeps_no_state_of_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("asked for the state of every GPU"))
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: pytest.fail("set the state of every GPU"))
     run(SMALL, tmp_path)
-    assert experiments.load_checked(tmp_path/run_hash(SMALL)/"state.pt")["gpu"] is None
+    assert store.load_checked(tmp_path/run_hash(SMALL)/"state.pt")["gpu"] is None
 
 def test_building_a_model_seeds_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded the GPUs"))
@@ -53,7 +55,7 @@ def test_the_newer_switches_of_torch_may_be_in_use():
     "Torch refuses to read its older switches then."
     code = """
 import torch
-from milr.lab.experiments import gpu_arithmetic
+from milr.lab.devices import gpu_arithmetic
 conv = torch.backends.cudnn.conv
 conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = "ieee", "tf32"
 with gpu_arithmetic(True): assert conv.fp32_precision == "tf32"
@@ -63,22 +65,22 @@ assert (conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == ("iee
 
 def test_tf32_is_part_of_the_run_and_not_of_old_records():
     assert run_hash(SMALL) != run_hash(replace(SMALL, tf32=True))
-    assert "tf32" not in experiments._told(SMALL) and experiments._told(replace(SMALL, tf32=True))["tf32"]
+    assert "tf32" not in store._told(SMALL) and store._told(replace(SMALL, tf32=True))["tf32"]
 
 def test_as_many_runs_as_fit(monkeypatch):
     "Free memory, cores and the cap decide; a wider network takes more."
-    monkeypatch.setattr(experiments, "_cores", lambda: 16)
+    monkeypatch.setattr(devices, "cores", lambda: 16)
     one = run_bytes(SMALL)
     assert run_bytes(replace(SMALL, width=1.)) > one and run_bytes(replace(SMALL, batch_size=5000)) > one
-    assert [runs_that_fit([SMALL], int(n*one)) for n in (.5, 2.3, 3.4, 1000)] == [1, 2, 3, experiments.MOST_ON_A_GPU]
+    assert [runs_that_fit([SMALL], int(n*one)) for n in (.5, 2.3, 3.4, 1000)] == [1, 2, 3, devices.MOST_ON_A_GPU]
 
 def test_runs_share_a_gpu_by_default(tmp_path, monkeypatch):
     "Without jobs as many as fit; with jobs or MILR_JOBS what was asked for."
     asked = []
-    monkeypatch.setattr(experiments, "_in_processes", lambda todo, root, jobs, on_row: asked.append(jobs))
-    monkeypatch.setattr(experiments, "run", lambda s, *_: s)
-    monkeypatch.setattr(experiments, "check_device", lambda device: None)
-    monkeypatch.setattr(experiments, "_cores", lambda: 16)
+    monkeypatch.setattr(runs, "in_processes", lambda function, todo, jobs, on_row: asked.append(jobs))
+    monkeypatch.setattr(runs, "run", lambda s, *_: s)
+    monkeypatch.setattr(runs, "check_device", lambda device: None)
+    monkeypatch.setattr(devices, "cores", lambda: 16)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3*run_bytes(SMALL), 2**40))
     monkeypatch.delenv("MILR_JOBS", raising=False)
     many = [replace(SMALL, device="cuda", seed=i) for i in range(5)]

@@ -1,7 +1,8 @@
 "Steps as CUDA graphs against plain steps; without CUDA only the fallback can be tested, and is."
 from dataclasses import replace
 import pytest, torch
-from milr.lab.experiments import Settings, run
+from milr.lab.runs import run
+from milr.lab.settings import Settings
 from milr.lab.training import BatchLoss, captured_loss
 
 SMALL = Settings(dataset="digits", n_train=310, n_test=100, width=.5, epochs=4, batch_size=20, probe_size=200)   # a last batch of 10

@@ -32,7 +32,7 @@ def test_no_notebook_exports_a_file_that_is_missing(copy):
 
 def test_nothing_is_left_out():
     "Files that move must not drop out of the tests here without notice."
-    assert len(NOTEBOOKS) >= 24 and len(FIGURES) >= 8 and len(MODULES) >= 25
+    assert len(NOTEBOOKS) >= 24 and len(FIGURES) >= 7 and len(MODULES) >= 25
     tracked = subprocess.run(["git", "ls-files", "nbs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {f for f in tracked if f.endswith(".ipynb")} <= {f"nbs/{p.as_posix()}" for p in BOOKS}
 

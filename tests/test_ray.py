@@ -1,7 +1,8 @@
 "Runs sent to Ray have the results of runs in this process."
 from dataclasses import replace
 import pytest
-from milr.lab.experiments import Settings, run_all, run_hash
+from milr.lab.runs import run_all
+from milr.lab.settings import Settings, run_hash
 
 try: import ray
 except ImportError: ray = None
@@ -38,7 +39,7 @@ def test_store_is_shared(tmp_path, two_workers):
 
 def test_an_error_there_is_an_error_here(tmp_path, two_workers, monkeypatch):
     "A worker of another version refuses instead of storing a run under a wrong name."
-    monkeypatch.setattr("milr.lab.experiments.run_hash", lambda s: "0"*16)      # what this process believes; the workers know better
+    monkeypatch.setattr("milr.lab.executors.run_hash", lambda s: "0"*16)      # what this process believes; the workers know better
     with pytest.raises(RuntimeError, match="differs from the driver's"): run_all([SMALL], tmp_path, executor="ray")
 
 def test_unknown_executor(tmp_path):

@@ -3,7 +3,8 @@ import json
 from dataclasses import MISSING, fields, make_dataclass, replace
 from pathlib import Path
 import pytest
-from milr.lab.experiments import Settings, load_record
+from milr.lab.settings import Settings
+from milr.lab.store import load_record
 from milr.lab.rivals import Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import PRESETS, final_trials, load_trials, run_trials, save_trials

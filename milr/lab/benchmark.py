@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from ..codehash import code_hash
-from .experiments import git_commit, progress, runs_root
+from .executors import progress
+from .store import git_commit, runs_root
 from .files import whole_file
 from .rivals import METHODS, Trial, rows_of, sampled
 from .tasks import Task, task_data

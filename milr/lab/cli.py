@@ -159,7 +159,8 @@ def _data(a):
 
 def _runs(a):
     "What is stored, with its settings."
-    from milr.lab.experiments import runs_root, Settings
+    from milr.lab.settings import Settings
+    from milr.lab.store import runs_root
     base = vars(Settings())
     found = sorted(runs_root().glob("*/settings.json"))
     if not found: print(f"no runs in {runs_root()} yet")
