@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: figures queue test test-oldest faults coverage env export readme docs package bundle clean
+.PHONY: gpu figures queue test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -48,6 +48,12 @@ install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 .venv/dev: .venv/ready
 	$(install) '.[dev]'
 	touch $@
+
+# Check, measure and draw on a GPU, into figures/gpu; a part that is done is not done again. Rehearsal: make gpu DEVICE=cpu PRESET=smoke
+DEVICE ?= cuda
+PART ?=
+gpu: env
+	$(BIN)/python -c 'from milr.lab.gpu import main; main()' --device $(DEVICE) --preset $(if $(filter file,$(origin PRESET)),paper,$(PRESET)) $(if $(PART),--part $(PART))
 
 export: env
 	$(BIN)/nbdev_export
