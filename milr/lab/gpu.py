@@ -11,8 +11,11 @@ from pathlib import Path
 from time import perf_counter
 import torch
 from .cli import run_figure
-from .experiments import Settings, best_device, check_device, device_name, gpu_arithmetic, preset_settings, run
+from .devices import best_device, device_name, gpu_arithmetic
 from .files import whole_file
+from .presets import preset_settings
+from .runs import run
+from .settings import Settings, check_device
 from ..mi import mutual_information
 from .plots import project_root
 
