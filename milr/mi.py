@@ -7,6 +7,7 @@ __all__ = ['ross_reference', 'ksg_reference', 'mutual_information', 'ross_mi', '
 
 # %% ../nbs/00_mi.ipynb #c002
 import math, numbers, warnings
+from typing import NamedTuple
 import numpy as np, torch
 from scipy.special import chdtri
 
@@ -24,20 +25,41 @@ def ross_reference(x:torch.Tensor, # samples, shape (n, d)
     psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
     return psi(len(x)) + psi(k) - (psi(same.sum(1)) + psi(m)).mean()
 
+# %% ../nbs/00_mi.ipynb #c008a
+def _spread(
+    v:torch.Tensor, # samples of one variable, shape (n, d)
+    p:float, # the norm
+)->torch.Tensor: # 0-dim float64, positive
+    "The median distance from the median, of the samples that are not there; 1 for a constant."
+    v = v.double()
+    away = (v - v.median(0).values).norm(p, dim=1)
+    away = away[away > 0]
+    return away.median() if len(away) else away.new_ones(())
+
 # %% ../nbs/00_mi.ipynb #c009
 def ksg_reference(x:torch.Tensor, # samples, shape (n, d)
                   y:torch.Tensor, # samples, shape (n, e)
                   k:int=3, # neighbours
                   p:float=2., # norm within each variable
                   algorithm:int=1, # eq. 8 or eq. 9
+                  rescale:bool=True, # measure each variable in units of its spread
                  )->torch.Tensor: # MI in nats, 0-dim (Kraskov et al. 2004)
     "KSG 1 and 2 as one reads them; N² memory, no ties."
-    dx, dy = ((v[:, None] - v[None]).norm(p, dim=-1).fill_diagonal_(math.inf) for v in (x.double(), y.double()))
-    rho, near = torch.maximum(dx, dy).topk(k, largest=False)
+    def distances(v):
+        between = (v[:, None] - v[None]).norm(p, dim=-1).fill_diagonal_(math.inf)
+        return between/_spread(v, p) if rescale else between
     psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
-    if algorithm == 1: nx, ny = ((d < rho[:, -1:]).sum(1) for d in (dx, dy)); return psi(k) + psi(len(x)) - (psi(nx+1) + psi(ny+1)).mean()
-    nx, ny = ((d <= d.gather(1, near).amax(1, keepdim=True)).sum(1) for d in (dx, dy))
-    return psi(k) - 1/k + psi(len(x)) - (psi(nx) + psi(ny)).mean()
+    dx, dy = distances(x.double()), distances(y.double())
+    rho, near = torch.maximum(dx, dy).topk(k, largest=False)
+    if algorithm == 1:
+        n_x = (dx < rho[:, -1:]).sum(1)
+        n_y = (dy < rho[:, -1:]).sum(1)
+        return psi(k) + psi(len(x)) - (psi(n_x+1) + psi(n_y+1)).mean()
+    side_x = dx.gather(1, near).amax(1, keepdim=True)
+    side_y = dy.gather(1, near).amax(1, keepdim=True)
+    n_x = (dx <= side_x).sum(1)
+    n_y = (dy <= side_y).sum(1)
+    return psi(k) - 1/k + psi(len(x)) - (psi(n_x) + psi(n_y)).mean()
 
 # %% ../nbs/00_mi.ipynb #c012
 def _expected_digamma(a, s, s_c, j): # int tensors, one entry a sample
@@ -109,20 +131,42 @@ def _moderate(x, name):
     return x
 
 # %% ../nbs/00_mi.ipynb #c021
+_SEVERAL_LABELS = "torch.unique(y, dim=0, return_inverse=True)[1] makes each combination of several labels a class"
+
 def _labels(y, name:str='y')->torch.Tensor: # shape (n,), int64
     "Check class labels."
     y = _tensor(y, name)
-    if y.is_floating_point(): raise TypeError(f"{name} has dtype {y.dtype}; expected integer class labels: pass {name}.long()")
-    if y.ndim != 1: raise ValueError(f"{name} has shape {tuple(y.shape)}; expected one integer label a sample, shape (n,): pass {name}.argmax(1) for one-hot rows, {name}.squeeze(1) for a column, or floats for a continuous Y")
+    if y.is_floating_point():
+        raise TypeError(f"{name} has dtype {y.dtype}; expected integer class labels: pass {name}.long()")
+    if y.ndim != 1:
+        raise ValueError(f"{name} has shape {tuple(y.shape)}; expected one integer label a sample, shape (n,): pass {name}.argmax(1) for one-hot rows, "
+                         f"{name}.squeeze(1) for a column, or floats for a continuous Y; {_SEVERAL_LABELS}")
     return y.long()
+
+class _Continuous(NamedTuple):
+    "Numbers that are known to be a continuous variable, whatever they look like."
+    values: torch.Tensor # shape (n, e)
 
 def _target(y)->torch.Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
     "Integers and booleans are labels; floats are a continuous variable."
+    if isinstance(y, _Continuous): return y.values
     y = _tensor(y, 'y')
     if not y.is_floating_point(): return _labels(y)
-    if y.ndim == 1 and len(y) > 20 and bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10:
-        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a continuous variable. Pass y.long() for the label-aware estimator", stacklevel=4)
+    if _looks_like_labels(y):
+        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a continuous variable. "
+                      "Pass y.long() for the label-aware estimator, or use ksg_mi, which says that y is continuous", stacklevel=4)
+    elif _looks_like_many_labels(y):
+        warnings.warn("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several labels a sample or one-hot rows; it is treated "
+                      f"as a continuous variable. {_SEVERAL_LABELS}; ksg_mi says that y is continuous", stacklevel=4)
     return _samples(y, 'y')
+
+def _looks_like_labels(y)->bool:
+    "One column of whole numbers, each ten times on average?"
+    return y.ndim == 1 and len(y) > 20 and bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10
+
+def _looks_like_many_labels(y)->bool:
+    "Several columns of zeros and ones?"
+    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all())
 
 # %% ../nbs/00_mi.ipynb #c022
 def _check_k(k, n:int)->int:
@@ -545,31 +589,47 @@ def _largest_block(VT, i, out, width):
     for j in range(0, n, width):
         for t in range(len(out)): _largest(VT, i+t, j, out[t, j:min(n, j+width)])
 
-def _distances(v, p): # (n, e) float64, the norm
+def _distances(v, p, rescale=False): # (n, e) float64, the norm, in units of the spread
     "A function: from successive indices, the distances of those samples to all, infinite to themselves."
-    if numba is None or p == 2 or v.device.type != 'cpu': rows = lambda i: _cdist(v[i], v, p)
-    else:
-        VT = np.ascontiguousarray(v.numpy().T)
-        def rows(i): out = np.empty((len(i), len(v))); _largest_block(VT, int(i[0]), out, 64); return torch.from_numpy(out)
-    return lambda i: rows(i).scatter_(1, i[:, None], math.inf)
+    VT = None
+    if numba is not None and p != 2 and v.device.type == 'cpu': VT = np.ascontiguousarray(v.numpy().T)
+    unit = _spread(v, p) if rescale else None
+
+    def rows(i):
+        if VT is None: return _cdist(v[i], v, p)
+        out = np.empty((len(i), len(v)))
+        _largest_block(VT, int(i[0]), out, 64)
+        return torch.from_numpy(out)
+
+    def distances(i):
+        d = rows(i)
+        if unit is not None: d /= unit
+        return d.scatter_(1, i[:, None], math.inf)
+    return distances
 
 def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to themselves
     "Contributions in nats, short of ψ(N)."
     psi = lambda v: torch.digamma(v.double())
-    z = torch.maximum(dx, dy); rho = z.topk(k, largest=False).values[:, -1:]
-    inside = z <= rho; atom = rho[:, 0] == 0; copies = inside.sum(1) + atom
+    z = torch.maximum(dx, dy)
+    rho = z.topk(k, largest=False).values[:, -1:]
+    inside = z <= rho
+    atom = rho[:, 0] == 0
+    copies = inside.sum(1) + atom
     if algorithm == 1:
         count = lambda d: torch.maximum((d < rho).sum(1) + 1, (d <= rho).sum(1) + atom)
         return psi(copies) - psi(count(dx)) - psi(count(dy))
-    ex, ey = (d.masked_fill(~inside, -1).amax(1, keepdim=True) for d in (dx, dy))
-    flat = ((ex == 0) | (ey == 0))[:, 0]
-    count = lambda d, e: (d <= e).sum(1) + (e == 0)[:, 0]
-    return psi(copies) - torch.where(flat, 0., 1/inside.sum(1).double()) - psi(count(dx, ex)) - psi(count(dy, ey))
+    side_x, side_y = (d.masked_fill(~inside, -1).amax(1, keepdim=True) for d in (dx, dy))
+    flat = ((side_x == 0) | (side_y == 0))[:, 0]
+    count = lambda d, side: (d <= side).sum(1) + (side == 0)[:, 0]
+    correction = torch.where(flat, 0., 1/inside.sum(1).double())
+    return psi(copies) - correction - psi(count(dx, side_x)) - psi(count(dy, side_y))
 
-def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22):
+def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22, rescale=True):
     "Contributions in nats, one a sample, at most `chunk` distances of each variable at once."
-    if method not in ('auto', 'torch'): raise ValueError(f"method is {method!r}; a continuous y has one path: pass method='auto'")
-    out = torch.empty(len(x), dtype=torch.float64, device=x.device); from_x, from_y = (_distances(v.double(), p) for v in (x, y))
+    if method not in ('auto', 'torch'):
+        raise ValueError(f"method is {method!r}; a continuous y has one path: pass method='auto'")
+    out = torch.empty(len(x), dtype=torch.float64, device=x.device)
+    from_x, from_y = (_distances(v.double(), p, rescale) for v in (x, y))
     for i in _rows(len(x), chunk, x.device): out[i] = _ksg_block(from_x(i), from_y(i), k, algorithm)
     return out + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
 
@@ -682,6 +742,7 @@ def mutual_information(
     metric:str='euclidean', # distance within a variable, or "chebyshev" (max-norm)
     base:float=2, # of the logarithm: 2 for bits as in the paper, math.e for nats
     algorithm:int=1, # of Kraskov et al. 2004, for continuous y: 1 or 2
+    rescale:bool=True, # for continuous y: each variable in units of its spread, as MI has no unit; False takes the numbers as they are
     seed:int=0, # for subsamples and folds; the estimate itself uses no random numbers
     projection:str|None=None, # "lda": cross-fitted discriminants, for labels and many dimensions
     return_error:bool=False, # also the standard error, and a warning when the estimate has not converged
@@ -689,28 +750,39 @@ def mutual_information(
     chunk:int=2**22, # distances held in memory at once (32 MiB a float64 matrix)
 ): # MI in units of `base`, 0-dim float64 tensor on x's device; with return_error a pair (MI, standard error); a list or dict of these as x
     "Mutual information of x and y by k nearest neighbours: label-aware for integer y (Ross 2014), else KSG."
-    settings = _settings(k, metric, base, algorithm, seed, projection, method, chunk); y = _target(y)
+    settings = _settings(k, metric, base, algorithm, rescale, seed, projection, method, chunk)
+    y = _target(y)
     one = lambda v, name: _estimate(_samples(v, name), y, return_error, **settings)
     if isinstance(x, dict): return {name: one(v, f'x[{name!r}]') for name, v in x.items()}
     if isinstance(x, (list, tuple)): return [one(v, f'x[{i}]') for i, v in enumerate(x)]
     return one(x, 'x')
 
 # %% ../nbs/00_mi.ipynb #c073
-def _settings(k, metric, base, algorithm, seed, projection, method, chunk)->dict:
+def _settings(k, metric, base, algorithm, rescale, seed, projection, method, chunk)->dict:
     "Check what does not depend on the data."
-    if isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1: raise ValueError(f"chunk is {chunk!r}; expected how many distances to hold at once, such as 2**22")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral): raise TypeError(f"seed is {seed!r}; expected a whole number")
-    _one_of(projection, 'projection', (None, 'lda')); _one_of(method, 'method', ('auto', *_paths))
-    return dict(k=k, p=_check_metric(metric), scale=_check_base(base), seed=int(seed), chunk=int(chunk),
-                algorithm=_one_of(algorithm, 'algorithm', (1, 2)), projection=projection, method=method)
+    if isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1:
+        raise ValueError(f"chunk is {chunk!r}; expected how many distances to hold at once, such as 2**22")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed is {seed!r}; expected a whole number")
+    if not isinstance(rescale, bool): raise TypeError(f"rescale is {rescale!r}; expected True or False")
+    _one_of(projection, 'projection', (None, 'lda'))
+    _one_of(method, 'method', ('auto', *_paths))
+    return dict(k=k, p=_check_metric(metric), scale=_check_base(base), seed=int(seed), chunk=int(chunk), method=method,
+                algorithm=_one_of(algorithm, 'algorithm', (1, 2)), rescale=rescale, projection=projection)
 
 @torch.no_grad()
-def _estimate(x, y, return_error, k, p, scale, algorithm, seed, projection, method, chunk):
+def _estimate(x, y, return_error, k, p, scale, algorithm, rescale, seed, projection, method, chunk):
     "One checked variable against a checked target."
     if len(x) != len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
-    k = _check_k(k, len(x)); y = y.to(x.device); labels = y.ndim == 1
-    if projection and not labels: raise ValueError("projection='lda' needs class labels; y is continuous: pass integer labels, or projection=None")
-    terms = (lambda x, y: _ross_terms(x, y, min(k, len(x)-1), p, method, chunk)) if labels else (lambda x, y: _ksg_terms(x, y, min(k, len(x)-1), p, algorithm, method, chunk))
+    k, y = _check_k(k, len(x)), y.to(x.device)
+    labels = y.ndim == 1
+    if projection and not labels:
+        raise ValueError("projection='lda' needs class labels; y is continuous: pass integer labels, or projection=None")
+
+    def terms(x, y):
+        few = min(k, len(x)-1)
+        if labels: return _ross_terms(x, y, few, p, method, chunk)
+        return _ksg_terms(x, y, few, p, algorithm, method, chunk, rescale)
     if projection: return _with_projection(x, y, terms, return_error, scale, seed)
     mi = terms(x, y).mean()/scale
     mi = torch.where(mi.abs() < 1e-12, 0., mi)                            # the rounding of sums of digammas, not information
@@ -749,7 +821,7 @@ def ksg_mi(x, # as in mutual_information
            **kwargs, # as in mutual_information, `algorithm` among them
           ): # as in mutual_information
     "KSG 1 or 2 by its own name (Kraskov et al. 2004)."
-    return mutual_information(x, _samples(y, 'y'), k, **kwargs)
+    return mutual_information(x, _Continuous(_samples(y, 'y')), k, **kwargs)
 
 # %% ../nbs/00_mi.ipynb #c077
 def paper_mi(x, # samples, shape (n, ...)
@@ -764,4 +836,4 @@ def paper_mi(x, # samples, shape (n, ...)
     x, y = _samples(x), torch.unique(_labels(labels, 'labels'), return_inverse=True)[1]
     gen = torch.Generator().manual_seed(seed)
     noisy = lambda v: v.to(dtype) + jitter*torch.rand(v.shape, generator=gen, dtype=dtype).to(v.device)
-    return ksg_mi(noisy(x), noisy(torch.nn.functional.one_hot(y).to(x.device)), k, metric='chebyshev', base=base)
+    return ksg_mi(noisy(x), noisy(torch.nn.functional.one_hot(y).to(x.device)), k, metric='chebyshev', base=base, rescale=False)

@@ -32,7 +32,7 @@ def estimates():
             for algorithm in (1, 2):
                 def ksg(kind=kind, metric=metric, algorithm=algorithm):
                     x, _ = samples(5, kind)
-                    return ksg_mi(x[:, :3], x[:, 2:], metric=metric, algorithm=algorithm, base=math.e)
+                    return ksg_mi(x[:, :3], x[:, 2:], metric=metric, algorithm=algorithm, base=math.e, rescale=False)
                 found[f"ksg, {kind}, {metric}, algorithm {algorithm}"] = ksg
     found["paper"] = lambda: paper_mi(*samples(5), base=math.e)
     found["lda"] = lambda: mutual_information(*samples(40), projection="lda", base=math.e)

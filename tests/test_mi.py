@@ -216,3 +216,50 @@ def test_memory(): assert peak('mi(x, y)') < 1024
 @pytest.mark.skipif('MILR_SLOW' not in os.environ, reason='slow: set MILR_SLOW=1')
 @pytest.mark.parametrize('code', ["mi(x, y, method='torch')", "mi(x, y, method='matmul')", "mi(x[:20000], x[:20000, :1])", "mi(x, y, projection='lda')"])
 def test_memory_of_other_paths(code): assert peak(code) < 1024
+
+# --- a continuous variable has no unit ---------------------------------------------------------------------------
+
+def correlated(seed=0, n=1000, rho=0.9):
+    "Two normals with correlation `rho`, and their MI in nats."
+    gen = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 1, generator=gen, dtype=torch.float64)
+    y = rho*x + math.sqrt(1 - rho**2)*torch.randn(n, 1, generator=gen, dtype=torch.float64)
+    return x, y, -0.5*math.log(1 - rho**2)
+
+@pytest.mark.parametrize('metric', ['euclidean', 'chebyshev'])
+@pytest.mark.parametrize('algorithm', [1, 2])
+@pytest.mark.parametrize('factor', [1e-6, 1e-3, 1., 1e3, 1e6])
+def test_the_unit_of_a_continuous_variable_does_not_matter(metric, algorithm, factor):
+    x, y, truth = correlated()
+    for pair in ((x, y*factor), (x*factor, y)):
+        assert abs(float(mutual_information(*pair, metric=metric, algorithm=algorithm, base=math.e)) - truth) < 0.08
+
+def test_numbers_as_they_are():
+    x, y, truth = correlated()
+    assert float(mutual_information(x, y*1e6, rescale=False)) < 0.01                                     # what the default avoids
+    assert abs(float(mutual_information(x, y, rescale=False, base=math.e)) - truth) < 0.08
+    with pytest.raises(TypeError, match='rescale'): mutual_information(x, y, rescale='yes')
+
+def test_an_outlier_does_not_set_the_unit():
+    x, y, truth = correlated()
+    y[0] = 1e4
+    assert abs(float(mutual_information(x, y, base=math.e)) - truth) < 0.08
+
+def test_units_keep_exact_ties():
+    "Whole numbers in units of 7: the distances 2-1 and 3-2 must stay equal, and the estimate the same."
+    gen = torch.Generator().manual_seed(0)
+    a = torch.poisson(torch.full((500, 2), 3.), generator=gen)
+    b = a[:, :1] + torch.poisson(torch.full((500, 1), 1.), generator=gen)
+    for algorithm in (1, 2):
+        assert float(ksg_mi(a, b*7, algorithm=algorithm)) == pytest.approx(float(ksg_mi(a, b, algorithm=algorithm)), abs=1e-10)
+
+# --- several labels a sample -------------------------------------------------------------------------------------
+
+def test_several_labels_a_sample_are_not_taken_for_numbers():
+    x, y = torch.randn(100, 3), torch.randint(0, 2, (100, 5), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match='return_inverse'): mutual_information(x, y)
+    with pytest.warns(UserWarning, match='several labels a sample'): mutual_information(x, y.float())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ksg_mi(x, y.float())
+        mutual_information(x, torch.unique(y, dim=0, return_inverse=True)[1])
