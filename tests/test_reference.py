@@ -3,7 +3,7 @@ import math, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.mi import mutual_information, paper_mi
-from milr.reference import _check, SampleSizeCurve, label_entropy, mi_by_sample_size, reference_mi, tiled_limit
+from milr.reference import _check, SampleSizeCurve, label_entropy, mi_by_sample_size, recurring, reference_mi, tiled_limit
 
 few = settings(max_examples=40, deadline=None)
 
@@ -19,19 +19,19 @@ def tied_samples(draw):
 @given(tied_samples(), st.integers(1, 3), st.integers(1, 4), st.sampled_from(['euclidean', 'chebyshev']))
 def test_closed_form_is_what_the_tiles_give(sample, k, more, metric):
     x, y = sample; n = k + more
-    tiled = mutual_information(x.repeat(n, 1), y.repeat(n), k, metric=metric)
+    tiled = mutual_information(x[recurring(y)].repeat(n, 1), y[recurring(y)].repeat(n), k, metric=metric)
     torch.testing.assert_close(reference_mi(x, y, tiles=n, k=k, metric=metric), tiled, rtol=0, atol=1e-9)
 
 @few
 @given(tied_samples(), st.integers(2, 3))
 def test_tiles_up_to_k_are_built(sample, n):
-    x, y = sample
-    torch.testing.assert_close(reference_mi(x, y, tiles=n, k=n), mutual_information(x.repeat(n, 1), y.repeat(n), n), rtol=0, atol=1e-12)
+    x, y = sample; x, y, given = x[recurring(y)], y[recurring(y)], sample
+    torch.testing.assert_close(reference_mi(*given, tiles=n, k=n), mutual_information(x.repeat(n, 1), y.repeat(n), n), rtol=0, atol=1e-12)
 
 @few
 @given(tied_samples(), st.integers(1, 50))
 def test_closed_form_lies_between_zero_and_the_entropy_give_or_take_its_terms(sample, tiles):
-    x, y = sample; n, classes = len(y), len(y.unique())
+    x, y = sample; x, y = x[recurring(y)], y[recurring(y)]; n, classes = len(y), len(y.unique())
     outcomes = len(torch.cat([x, y[:, None]], 1).unique(dim=0))      # bounds from ln z - 1/z < psi(z) < ln z - 1/(2z)
     low, top = -(outcomes+1)/(tiles*n), label_entropy(y, math.e) + (classes-1)/(2*tiles*n) + classes/(6*tiles**2*n)
     assert low <= tiled_limit(x, y, tiles, math.e) <= top
@@ -50,6 +50,18 @@ def test_the_limit_tends_to_the_entropy():
     x, y = torch.randn(200, 3), torch.arange(200)%7
     gaps = [float(tiled_limit(x, y, n) - label_entropy(y)) for n in (4, 40, 4000)]
     assert gaps[0] > gaps[1] > gaps[2] > 0 and gaps[2] < 1e-5
+
+def test_the_reference_leaves_out_the_labels_that_the_estimate_leaves_out():
+    "600 samples in 100 classes of six, 400 alone in theirs: a layer that knows every class must be able to reach the reference."
+    y = torch.cat([torch.arange(600) % 100, 1000 + torch.arange(400)])
+    x = y[:, None]*1000. + torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
+    perfect = float(mutual_information(x, y))
+    kept = label_entropy(y[recurring(y)])
+    assert label_entropy(y) > 8.4 and kept == pytest.approx(math.log2(100))
+    for tiles in (None, 1, 2, 4):
+        reference = float(reference_mi(x, y, tiles=tiles))
+        assert abs(reference - kept) < 0.15 and abs(reference - perfect) < 0.15
+    with pytest.raises(ValueError, match="occurs once"): reference_mi(x[600:], y[600:])
 
 def test_the_papers_recipe_reaches_the_same_limit():
     g = torch.Generator().manual_seed(1)
