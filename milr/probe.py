@@ -5,19 +5,22 @@
 # %% auto #0
 __all__ = ['unwrap', 'clean_name', 'is_sharded', 'eval_mode', 'kept_buffers', 'kept_random_state', 'untouched', 'main_tensor',
            'is_norm', 'is_activation', 'is_weighted', 'named_layers', 'hooked', 'find_places', 'by_position', 'draw',
-           'in_passes', 'to_probabilities', 'Subset', 'layer_mi', 'LayerProbe']
+           'in_passes', 'to_probabilities', 'to_label_probabilities', 'Subset', 'stratified', 'seen_labels',
+           'split_batch', 'is_data', 'sample_data', 'layer_mi', 'LayerProbe']
 
 # %% ../nbs/03_probe.ipynb #c003
-import math, random, sys, threading
-from collections.abc import Callable, Iterator
+import inspect, math, random, sys, threading, warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import islice
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
+from torch.utils import data as torch_data
 from .mi import mutual_information
-from .reference import label_entropy, reference_mi
+from .reference import label_entropy, recurring, reference_mi
 
 # %% ../nbs/03_probe.ipynb #c006
 def unwrap(model:nn.Module, # as the user trains it
@@ -68,13 +71,21 @@ def kept_buffers(model:nn.Module): # any module
 
 # %% ../nbs/03_probe.ipynb #c020
 @contextmanager
-def kept_random_state(device:torch.device): # whose generator is kept besides the CPU's
-    "The random state of Python, NumPy, the CPU and the device is afterwards as before."
-    py, np_state = random.getstate(), np.random.get_state()
-    devices = [] if device.type == "cpu" else [device]
+def kept_random_state(device:torch.device): # whose generator is kept besides the CPU's and every GPU's in use
+    "The random state of Python, NumPy, the CPU and the devices is afterwards as before."
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    kind = "cuda" if device.type == "cpu" else device.type
     try:
-        with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"): yield
-    finally: random.setstate(py); np.random.set_state(np_state)
+        with torch.random.fork_rng(_generators(device), device_type=kind): yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+def _generators(device):
+    "Whose state to keep: `torch.manual_seed` reseeds every GPU, also in a forward on the CPU. A GPU not in use yet has no state."
+    if device.type not in ("cpu", "cuda"): return [device]
+    if torch.cuda.is_initialized(): return list(range(torch.cuda.device_count()))
+    return [] if device.type == "cpu" else [device]
 
 # %% ../nbs/03_probe.ipynb #c023
 def _device(model, inputs=None):
@@ -236,7 +247,7 @@ def by_position(
     n, p, q = len(t), math.prod(positions), len(positions)
     if p == 1: return t.reshape(n, 1, -1)
     last, first = tuple(t.shape[1:1+q]) == positions, tuple(t.shape[2:]) == positions
-    if not (last or first): raise ValueError(f"activations of shape {tuple(t.shape)} have no axes for labels of shape (n, {', '.join(map(str, positions))})")
+    if not (last or first): raise ValueError(f"activations of shape {tuple(t.shape)} have no axes for labels of shape (n, {', '.join(map(str, positions))}); if a sample has several labels at once, pass multilabel=True")
     if last and first and channel_dim is None: raise ValueError(f"activations of shape {tuple(t.shape)}: positions and features are alike; pass channel_dim=1 or -1")
     return (t.movedim(1, -1) if first and not (last and channel_dim == -1) else t).reshape(n, p, -1)
 
@@ -260,26 +271,36 @@ def draw(
 class _Collector:
     "A forward hook that fills `out[name]`, shape (pairs, features), batch by batch."
     def __init__(self, places, pairs, shape, channel_dim):
-        self.places, self.pairs, self.shape, self.channel_dim = places, pairs, shape, channel_dim
+        self.places, self.shape, self.channel_dim = places, shape, channel_dim
+        self.row = pairs[0].contiguous()              # on the CPU: where a batch begins and ends
+        self.pairs_on = {}                            # the pairs on each device, moved there once
+        self.pairs_on[self.row.device] = pairs
         self.out, self.runs = {}, {}
 
     def batch(self, start, end):
         "Announce the rows of the next forward."
-        i, j = torch.searchsorted(self.pairs[0].contiguous(), torch.tensor([start, end])).tolist()
-        self.span, self.index, self.size, self.runs = (i, j), (self.pairs[0][i:j] - start, self.pairs[1][i:j]), end - start, {}
+        self.start, self.size, self.runs = start, end - start, {}
+        self.span = slice(*torch.searchsorted(self.row, torch.tensor([start, end])).tolist())
 
-    def store(self, name, t):
+    def index(self, device):
+        "Sample and position of this batch's pairs."
+        if device not in self.pairs_on: self.pairs_on[device] = tuple(i.to(device) for i in self.pairs_on[self.row.device])
+        row, position = self.pairs_on[device]
+        return row[self.span] - self.start, position[self.span]
+
+    def store(self, name, out, key=None):
         "Copy one batch of a layer's activations."
+        t = main_tensor(out, key)
         if t.ndim == 0 or len(t) != self.size:
             raise ValueError(f"layer {name!r} gave shape {tuple(t.shape)} for {self.size} samples; expected samples along the first axis")
-        t = by_position(t, self.shape, self.channel_dim)[tuple(i.to(t.device) for i in self.index)]
-        if name not in self.out: self.out[name] = t.new_empty(len(self.pairs[0]), t.shape[1])
-        self.out[name][self.span[0]:self.span[1]] = t
+        t = by_position(t, self.shape, self.channel_dim)[self.index(t.device)]
+        if name not in self.out: self.out[name] = t.new_empty(len(self.row), t.shape[1])
+        self.out[name][self.span] = t
 
     def __call__(self, m, args, out):
         self.runs[m] = self.runs.get(m, 0) + 1
         for name, place in self.places.items():
-            if place == (m, self.runs[m]): self.store(name, main_tensor(out))
+            if place == (m, self.runs[m]): self.store(name, out)
 
 # %% ../nbs/03_probe.ipynb #c049
 def in_passes(
@@ -303,6 +324,14 @@ def to_probabilities(
     elif (z >= 0).all() and torch.allclose(z.sum(1), z.new_ones(()), rtol=0, atol=1e-3): return z
     return z.softmax(1)
 
+# %% ../nbs/03_probe.ipynb #c053b
+def to_label_probabilities(
+    logits:Tensor, # shape (n, labels)
+)->Tensor: # a probability for each label, float64, shape (n, labels)
+    "Sigmoid of each label's logit; probabilities stay."
+    z = logits.double()
+    return z if ((z >= 0) & (z <= 1)).all() else z.sigmoid()
+
 # %% ../nbs/03_probe.ipynb #c055
 def _check_data(inputs, labels, k):
     "Inputs as tensors and labels on the CPU, if their samples match and are enough."
@@ -311,20 +340,41 @@ def _check_data(inputs, labels, k):
     if labels.ndim == 0: raise ValueError("labels have no samples: expected shape (n,) or (n, ...)")
     inputs = _map(lambda t: t, inputs)
     sizes = {len(t) if t.ndim else 0 for t in _tensors(inputs)}
-    if sizes != {len(labels)}: raise ValueError(f"inputs have {sorted(sizes)} samples along the first axis, labels {len(labels)}; they must match")
-    if len(labels) <= k and labels.ndim == 1: raise ValueError(f"{len(labels)} samples are too few for k={k} neighbours; give at least {k + 1}")
+    if sizes != {len(labels)}:
+        raise ValueError(f"inputs have {sorted(sizes)} samples along the first axis, labels {len(labels)}; they must match")
+    if len(labels) <= k and labels.ndim == 1:
+        raise ValueError(f"{len(labels)} samples are too few for k={k} neighbours; give at least {k + 1}")
     return inputs, labels.detach().cpu()
+
+def _as_classes(
+    labels:Tensor, # as given, on the CPU
+    multilabel:bool|None, # as in LayerProbe
+)->Tensor: # the same, or for several labels a sample the class of each row
+    "Each distinct row a class, if there are several labels a sample."
+    if multilabel not in (True, False, None): raise TypeError(f"multilabel must be True, False or None, got {multilabel!r}")
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    if multilabel:
+        if not several: raise ValueError(f"multilabel=True, but labels have shape {tuple(labels.shape)}; expected (n, labels)")
+        if not bool((labels == labels.long()).all()):
+            raise ValueError("multilabel=True, but labels are not whole numbers; expected zeros and ones")
+        return torch.unique(labels.long(), dim=0, return_inverse=True)[1]
+    if multilabel is None and several and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(f"labels are floats of shape {tuple(labels.shape)}, all 0 or 1: pass multilabel=True if a sample has several labels at once, "
+                         "labels.argmax(1) for one-hot rows, or multilabel=False for a continuous target")
+    return labels
 
 # %% ../nbs/03_probe.ipynb #c057
 class Subset:
     "The samples that a probe measures on."
     def __init__(self, inputs, labels, samples, seed, redraw, ignore_index):
-        self.inputs, self.labels, self.samples, self.seed, self.redraw, self.ignore_index = inputs, labels, samples, seed, redraw, ignore_index
+        self.inputs, self.labels, self.samples = inputs, labels, samples
+        self.seed, self.redraw, self.ignore_index = seed, redraw, ignore_index
         self.classes = not labels.is_floating_point()                       # integers are classes
         self.positions = tuple(labels.shape[1:]) if self.classes else ()
         rows = self.draw(0)[0]
         if self.classes and len(self.known(slice(None) if redraw else rows).unique()) < 2:
-            raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; pass samples of several (is the data sorted by class?)")
+            raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; "
+                             "pass samples of several (is the data sorted by class?)")
         if not redraw and len(rows) < len(labels): self.inputs, self.labels = self.take(rows), labels[rows]
 
     def flat(self)->Tensor: # shape (n, positions)
@@ -338,10 +388,155 @@ class Subset:
         return draw(self.flat(), self.samples, self.seed + (i if self.redraw else 0), self.ignore_index)
 
     def take(self, rows, device=None): # the inputs of these rows
-        return _map(lambda t: t[rows.to(t.device)].to(device or t.device), self.inputs)
+        return next(self.batches(rows, len(rows), device))
+
+    def batches(self, rows, size, device=None): # the inputs of these rows, `size` at a time
+        rows_on = {d: rows.to(d) for d in {t.device for t in _tensors(self.inputs)}}       # moved once
+        for i in range(0, len(rows), size):
+            yield _map(lambda t: t[rows_on[t.device][i:i+size]].to(device or t.device), self.inputs)
 
     def labels_of(self, pairs)->Tensor: # one a pair
         return self.flat()[pairs[0]][pairs[1:]] if self.classes else self.labels[pairs[0]][pairs[1]]
+
+# %% ../nbs/03_probe.ipynb #c058b
+def stratified(
+    labels:Tensor, # class labels, shape (n,)
+    samples:int, # how many to draw
+    seed:int, # of the draw
+)->Tensor: # indices, sorted, shape (samples,)
+    "Draw samples so that each class has its share."
+    gen = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=gen)
+    order = order[labels[order].sort(stable=True).indices]
+    start = torch.rand(1, generator=gen, dtype=torch.float64)
+    step = len(labels)/samples
+    return order[((torch.arange(samples) + start)*step).long()].sort().values
+
+# %% ../nbs/03_probe.ipynb #c058d
+def seen_labels(
+    dataset, # any
+)->Tensor|None: # one integer a sample, or None if they cannot be seen at once
+    "A data set's labels, without reading its samples."
+    if isinstance(dataset, torch_data.Subset):
+        labels = seen_labels(dataset.dataset)
+        return None if labels is None else labels[torch.as_tensor(list(dataset.indices))]
+    if isinstance(dataset, torch_data.ConcatDataset):
+        parts = [seen_labels(part) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else torch.cat(parts)
+    named = (getattr(dataset, name, None) for name in ("targets", "labels"))
+    labels = dataset.tensors[-1] if isinstance(dataset, torch_data.TensorDataset) else next((v for v in named if v is not None), None)
+    try: labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError): return None
+    return labels.cpu().long() if labels.shape == (len(dataset),) and not labels.is_floating_point() else None
+
+# %% ../nbs/03_probe.ipynb #c058g
+_LABEL_KEYS = ("labels", "label", "targets", "target")
+
+def split_batch(
+    batch, # what a loader gives
+    model:nn.Module, # whose arguments the inputs are
+)->tuple: # inputs (a tensor, a tuple of arguments, a dict of keyword arguments), and labels
+    "Tell a batch's inputs from its labels."
+    if isinstance(batch, Mapping):
+        key = next((k for k in _LABEL_KEYS if k in batch), None)
+        if key is None: raise ValueError(f"a batch has {sorted(map(str, batch))}; expected labels as one of {', '.join(_LABEL_KEYS)}, or pass inputs and labels as tensors")
+        return _arguments({k: v for k, v in batch.items() if k != key and isinstance(v, Tensor)}, model), batch[key]
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise ValueError(f"a batch is a {type(batch).__name__}{_entries(batch)}; expected (inputs, labels) or a dict: pass inputs and labels as tensors")
+    return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+
+def _arguments(entries:dict, model:nn.Module):
+    "Those entries that the model's forward takes."
+    wanted = inspect.signature(unwrap(model).forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in wanted.values()): return entries
+    taken = {k: v for k, v in entries.items() if k in wanted}
+    if not taken and len(entries) == 1: return next(iter(entries.values()))
+    if not taken: raise ValueError(f"a batch has the inputs {sorted(entries)}, of which the model's forward takes none ({', '.join(wanted)}); pass inputs and labels as tensors")
+    return taken
+
+# %% ../nbs/03_probe.ipynb #c058k
+@contextmanager
+def _kept_generator(source):
+    "The generator of a loader's sampler is afterwards as before."
+    sampler = getattr(source, "sampler", None)
+    held = [getattr(s, "generator", None) for s in (sampler, getattr(sampler, "sampler", None))]      # the sampler's own, or in a BatchSampler
+    states = [(generator, generator.get_state()) for generator in held if generator is not None]
+    try: yield
+    finally:
+        for generator, state in states: generator.set_state(state)
+
+def _seed_all(seed:int):
+    "Python, NumPy and the CPU; the GPUs' generators are not touched."
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+def _is_stream(dataset)->bool: return isinstance(dataset, torch_data.IterableDataset)
+
+def _batches(source): # an iterable, or None where samples come one by one
+    "The batches of a source that makes its own."
+    if isinstance(source, torch_data.DataLoader):
+        if source.batch_sampler is not None: return None
+        return source.dataset if _is_stream(source.dataset) else map(source.dataset.__getitem__, source.sampler)
+    return None if isinstance(source, torch_data.Dataset) or hasattr(source, "__getitem__") else source
+
+def _places(source)->list[int]|None: # None for all
+    "The part of the data set that a loader's sampler keeps to."
+    if not isinstance(source, torch_data.DataLoader): return None
+    sampler = getattr(source.batch_sampler, "sampler", source.sampler)
+    indices = getattr(sampler, "indices", None)
+    return None if indices is None else [int(i) for i in indices]
+
+def _draw_places(dataset, places, samples, seed)->list[int]:
+    "Which of the data set's samples to read, in their order."
+    places = torch.arange(len(dataset)) if places is None else torch.tensor(places)
+    if len(places) <= samples: return places.tolist()
+    labels = seen_labels(dataset)
+    if labels is not None: return places[stratified(labels[places], samples, seed)].tolist()
+    gen = torch.Generator().manual_seed(seed)
+    return places[torch.randperm(len(places), generator=gen)[:samples]].sort().values.tolist()
+
+def _first_batches(batches, model, samples)->tuple:
+    "Read until there are enough samples."
+    read, count = [], 0
+    for batch in batches:
+        read.append(split_batch(batch, model))
+        count += len(read[-1][1])
+        if count >= samples: break
+    if not read: raise ValueError("the data have no batches")
+    return _map(lambda t: t[:samples], _joined(read))
+
+def _joined(parts):
+    "Nested tensors of several batches as one."
+    first = parts[0]
+    if isinstance(first, Tensor): return torch.cat(parts)
+    if isinstance(first, dict): return {k: _joined([p[k] for p in parts]) for k in first}
+    return tuple(_joined([p[i] for p in parts]) for i in range(len(first)))
+
+# %% ../nbs/03_probe.ipynb #c058j
+def is_data(v)->bool: # a loader, a data set, a stream; not tensors
+    "Does this bring its own labels?"
+    if isinstance(v, (torch_data.DataLoader, torch_data.Dataset)): return True
+    if isinstance(v, (Tensor, np.ndarray, Mapping, tuple, list, str)): return False
+    return hasattr(v, "__iter__") or hasattr(v, "__getitem__")
+
+def sample_data(
+    source, # a DataLoader, a data set or a stream
+    model:nn.Module, # whose arguments the inputs are
+    samples:int, # how many to draw; all, if there are fewer
+    seed:int, # of the draw, and of what the data set draws itself
+)->tuple: # inputs and labels, as tensors (or tuples and dicts of them)
+    "Draw a probe's samples from what a training loop reads; the random state is afterwards as before."
+    with kept_random_state(torch.device("cpu")), _kept_generator(source):
+        _seed_all(seed)
+        batches = _batches(source)
+        if batches is not None: return _first_batches(batches, model, samples)
+        dataset = source.dataset if isinstance(source, torch_data.DataLoader) else source
+        if _is_stream(dataset): items = list(islice(dataset, samples))
+        else: items = [dataset[i] for i in _draw_places(dataset, _places(source), samples, seed)]
+        if not items: raise ValueError("the data set has no samples")
+        collate = getattr(source, "collate_fn", torch_data.default_collate)
+        return split_batch(collate(items), model)
 
 # %% ../nbs/03_probe.ipynb #c060
 def _modules(model): return {clean_name(n): m for n, m in unwrap(model).named_modules()}
@@ -356,28 +551,51 @@ def _check_layers(model, layers):
     return names
 
 # %% ../nbs/03_probe.ipynb #c061
+class _Trial(_Collector):
+    "Collects as long as it goes well, and keeps the reasons where it does not."
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.failed = {}
+
+    def store(self, name, out, key=None):
+        try: super().store(name, out, key)
+        except (ValueError, TypeError) as e: self.failed.setdefault(name, str(e))
+
 class _Plan:
     "Where the wanted layers of a model are measured."
     def __init__(self, model, names, few):
-        self.places, self.last = {}, "output"
+        self.places, self.last, self.sizes, self.skipped = {}, "output", {}, {}
+        self.named = [n for n in names if n not in ("output", "all")]
         if names == ["output"]: return
-        named, all_modules = named_layers(model), _modules(model)
-        hidden = [n for n in names if n not in ("output", "all")]
-        places = find_places(model, few, named, {n: all_modules[n] for n in hidden if n not in named})
-        last = [n for n in places if n in named][-1:]                           # rule 4
-        wanted = set(named) if "all" in names else set(names)
+        layers, all_modules = named_layers(model), _modules(model)
+        others = {n: all_modules[n] for n in self.named if n not in layers}
+        places = find_places(model, few, layers, others)
+        last = [n for n in places if n in layers][-1:]                          # rule 4
+        wanted = set(layers) if "all" in names else set(names)
         self.last = last[0] if last and last[0] in wanted else "output" if "output" in wanted else None
         self.places = {n: p for n, p in places.items() if n in wanted and n != self.last}
-        missing = [n for n in hidden if n not in self.places and n != self.last]
-        if missing: raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
+        missing = [n for n in self.named if n not in self.places and n != self.last]
+        if missing:
+            raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
 
-    def sizes(self, model, few, pairs, *how):
-        "Bytes of each layer's activations for all `pairs`; the output is counted as nothing."
+    def measure_sizes(self, model, few, pairs, *how):
+        "Bytes of each layer's activations for all `pairs`; the output is counted as nothing. Drops what cannot be measured."
         n = len(next(_tensors(few)))
-        take = _Collector(self.places, (torch.arange(n), torch.zeros(n, dtype=torch.long)), *how)
+        take = _Trial(self.places, (torch.arange(n), torch.zeros(n, dtype=torch.long)), *how)
         take.batch(0, n)
-        with hooked({m for m, _ in self.places.values()}, take): _forward(model, few)
-        return {**{k: len(pairs[1])*take.out[k][0].numel()*take.out[k].element_size() for k in self.places}, **({self.last: 0} if self.last else {})}
+        with hooked({m for m, _ in self.places.values()}, take): out = _forward(model, few)
+        self._drop(take.failed)
+        of_one = {name: take.out[name][0] for name in self.places}
+        self.sizes = {name: len(pairs[1])*a.numel()*a.element_size() for name, a in of_one.items()}
+        if self.last: self.sizes[self.last] = 0
+        return out
+
+    def _drop(self, failed):
+        "Leave these layers out, unless one was asked for by its name."
+        for name, reason in failed.items():
+            if name in self.named: raise ValueError(reason)
+            del self.places[name]
+            self.skipped[name] = reason
 
 # %% ../nbs/03_probe.ipynb #c063
 def layer_mi(
@@ -386,10 +604,12 @@ def layer_mi(
     k:int, # neighbours
     estimator:Callable, # of (x, y, k), in bits
     name:str, # of the layer, for messages
-)->Tensor: # 0-dim float64; NaN where an activation is not finite
+)->Tensor: # 0-dim float64 on the CPU; NaN where an activation is not finite
     "MI of one layer and the labels."
     if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
-    if a.numel() and a.is_floating_point() and not torch.stack(torch.aminmax(a)).isfinite().all(): return torch.tensor(math.nan, dtype=torch.float64)   # NaN comes through; cheaper than a look at each
+    if a.numel() and a.is_floating_point():
+        lowest_and_highest = torch.stack(torch.aminmax(a))                    # NaN comes through; cheaper than a look at each
+        if not lowest_and_highest.isfinite().all(): return torch.tensor(math.nan, dtype=torch.float64)
     try: return torch.as_tensor(estimator(a, y.to(a.device), k), dtype=torch.float64).cpu()
     except ValueError as e: raise ValueError(f"layer {name!r}: {e}") from e
 
@@ -398,34 +618,54 @@ class LayerProbe:
     "Measures I(H_i;Y) of a model's layers on a subset of the data, without side effects."
     def __init__(self,
         model:nn.Module, # also compiled or in DistributedDataParallel
-        inputs, # tensor or array (n, ...); a tuple of them for several arguments, a dict for keyword arguments
-        labels:Tensor, # integers (n,) or, one a position, (n, positions...); floats (n, ...) for a continuous target
+        inputs, # a DataLoader or data set that brings its labels; or tensor or array (n, ...), a tuple of them for several arguments, a dict for keyword arguments
+        labels=None, # of tensors as inputs: integers (n,) or, one a position, (n, positions...); floats (n, ...) for a continuous target
         layers:str|list="output", # "output", "all", or names of modules, dotted ones too
         *,
         samples:int=1000, # size of the subset (the paper's); all, if fewer are given
         redraw:bool=False, # a new subset each time instead of the same
         seed:int=0, # of the subset
         k:int=3, # neighbours
-        transform:str|Callable|None="auto", # of the output: "auto" is softmax for class labels; None, or a function of an (n, features) tensor
+        transform:str|Callable|None="auto", # of the output: "auto" is softmax for class labels, sigmoid for several labels a sample; None, or a function of an (n, features) tensor
         output:str|int|None=None, # entry of the model's output if it is a dict or tuple
         batch_size:int=100, # samples a forward
         memory:int=2**28, # bytes of activations held at once; a layer larger than that comes alone
         channel_dim:int|None=None, # for positions: 1 or -1 where shapes are ambiguous
         ignore_index:int=-100, # label of positions to leave out
+        multilabel:bool|None=None, # labels of shape (n, labels) are several labels a sample (True), positions or numbers (False); None asks where it cannot be told
         autocast:torch.dtype|None=None, # run the forward in autocast with this dtype
         estimator:Callable=mutual_information, # of (x, y, k), in bits
     ):
         if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         for name, value, low in ("samples", samples, 2), ("batch_size", batch_size, 1), ("memory", memory, 1):
             if value < low: raise ValueError(f"{name} must be at least {low}, got {value}")
-        if not (transform in ("auto", None) or callable(transform)): raise ValueError(f"transform must be 'auto', None or a function, got {transform!r}")
-        self.model, self.layers, self.k, self.estimator, self.transform, self.output = model, _check_layers(model, layers), k, estimator, transform, output
-        self.batch_size, self.memory, self.autocast, self.channel_dim, self.redraw = batch_size, memory, autocast, channel_dim, redraw
-        self.subset = Subset(*_check_data(inputs, labels, k), samples, seed, redraw, ignore_index)
-        self.calls, self._plan, self._sizes, self._ixy = 0, None, None, None
+        if not (transform in ("auto", None) or callable(transform)):
+            raise ValueError(f"transform must be 'auto', None or a function, got {transform!r}")
+        self.model, self.layers, self.output = model, _check_layers(model, layers), output
+        self.k, self.estimator, self.transform = k, estimator, transform
+        self.batch_size, self.memory, self.autocast = batch_size, memory, autocast
+        self.channel_dim, self.redraw, self.multilabel = channel_dim, redraw, multilabel
+        inputs, labels = _check_data(*self._data(inputs, labels, samples, seed), k)
+        self.subset = Subset(inputs, _as_classes(labels, multilabel), samples, seed, redraw, ignore_index)
+        self.calls, self._plan, self._ixy = 0, None, None
+
+    def _data(self, inputs, labels, samples, seed):
+        "Inputs and labels, drawn if they come as a loader or data set."
+        if labels is None and not is_data(inputs):
+            raise TypeError("labels are missing: pass LayerProbe(model, inputs, labels), or a DataLoader or data set that brings them")
+        if labels is not None and isinstance(inputs, (torch_data.DataLoader, torch_data.Dataset)):
+            raise TypeError(f"a {type(inputs).__name__} brings its own labels; leave out labels, or pass the inputs as tensors")
+        if labels is not None: return inputs, labels
+        if self.redraw: raise ValueError("redraw=True needs all samples at hand: pass inputs and labels as tensors")
+        return sample_data(inputs, self.model, samples, seed)
 
     @property
     def collective(self)->bool: return is_sharded(self.model) # must every process run the forward?
+
+    @property
+    def skipped(self)->dict[str,str]: # name: why; empty before the first measurement
+        "Layers of \"all\" that cannot be measured."
+        return dict(self._plan.skipped) if self._plan else {}
 
     def __call__(self,
         draw:int|None=None, # with `redraw`, the number of the draw; counts up if not given
@@ -434,52 +674,81 @@ class LayerProbe:
         pairs = self.subset.draw(self.calls if draw is None else draw)
         self.calls += 1
         model = unwrap(self.model)
-        if any(isinstance(p, UninitializedParameter) for p in model.parameters()): raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
-        if any(p.is_meta for p in model.parameters()): raise ValueError("the model is on the meta device, so it has no weights; use model.to_empty(device=...) and load some first")
+        if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+            raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
+        if any(p.is_meta for p in model.parameters()):
+            raise ValueError("the model is on the meta device, so it has no weights; use model.to_empty(device=...) and load some first")
         device = _device(model, self.subset.inputs)
-        if self._plan is None:                                                # apart, so that it leaves no trace in the first measurement
-            with untouched(model, device, self.autocast): self._look(model, device, pairs)
+        if self._plan is None: self._look(model, device, pairs)
         with untouched(model, device, self.autocast):
-            return {n: v for names in in_passes(self._sizes, self.memory) for n, v in self._measure(model, device, names, pairs).items()}
+            measured = [self._measure(model, device, names, pairs) for names in in_passes(self._plan.sizes, self.memory)]
+        return {name: bits for part in measured for name, bits in part.items()}
 
     def _look(self, model, device, pairs):
-        "Once: where the layers are and what they take."
-        few = self.subset.take(pairs[0][:2], device)
-        plan = _Plan(model, self.layers, few)
-        self._sizes = plan.sizes(model, few, pairs, self.subset.positions, self.channel_dim)
+        "Once, apart from the first measurement: where the layers are and what they take."
+        with untouched(model, device, self.autocast):
+            two, three = (self.subset.take(pairs[0][:n], device) for n in (2, 3))
+            plan = _Plan(model, self.layers, two)
+            for few in (two, three): out = plan.measure_sizes(model, few, pairs, self.subset.positions, self.channel_dim)
+        self._check_positions(out)
+        if plan.skipped:
+            reasons = "; ".join(plan.skipped.values())
+            warnings.warn(f"not measured: {', '.join(map(repr, plan.skipped))} ({reasons})", stacklevel=3)
         self._plan = plan
 
+    def _check_positions(self, out):
+        "Refuse integer labels (n, m) where the output has shape (n, m) too, unless it is said what they are."
+        positions = self.subset.positions
+        if self.multilabel is not None or len(positions) != 1 or positions == (1,): return
+        try: shape = tuple(main_tensor(out, self.output).shape[1:])
+        except TypeError: return                                              # an output that is not measured may be anything
+        if shape == positions:
+            raise ValueError(f"labels have shape (n, {shape[0]}) and so has the model's output: pass multilabel=True if a sample has several labels at once, "
+                             "multilabel=False if it has one a position")
+
     def _measure(self, model, device, names, pairs):
-        "One pass: run in batches, collect, estimate; one transfer of numbers at the end."
+        "One pass: run in batches, collect, estimate."
         places, last = {n: p for n, p in self._plan.places.items() if n in names}, self._plan.last
-        take = _Collector(places, pairs[1:], self.subset.positions, self.channel_dim)
+        take, start = _Collector(places, pairs[1:], self.subset.positions, self.channel_dim), 0
         with hooked({m for m, _ in places.values()}, take):
-            for i in range(0, len(pairs[0]), self.batch_size):
-                rows = pairs[0][i:i+self.batch_size]
-                take.batch(i, i + len(rows))
-                out = _forward(model, self.subset.take(rows, device))
-                if last in names: take.store(last, main_tensor(out, self.output))
+            for inputs in self.subset.batches(pairs[0], self.batch_size, device):
+                end = start + len(next(_tensors(inputs)))
+                take.batch(start, end)
+                out = _forward(model, inputs)
+                if last in names: take.store(last, out, self.output)
+                start = end
         if last in names: take.out[last] = self._transformed(take.out[last])
         return self._estimate(take.out, names, self.subset.labels_of(pairs))
 
     def _estimate(self, activations, names, y):
-        "MI of each layer, its activations freed as soon as it is known."
+        "MI of each layer, a number copied from the device for each; activations are freed as soon as theirs is known."
         if self.subset.classes and (y == y[:1]).all(): return dict.fromkeys(names, 0.)     # an unlucky draw: nothing to know
-        return dict(zip(names, torch.stack([layer_mi(activations.pop(n), y, self.k, self.estimator, n) for n in names]).tolist()))
+        y = y.to(activations[names[0]].device)                                             # once, not for each layer
+        return {name: layer_mi(activations.pop(name), y, self.k, self.estimator, name).item() for name in names}
 
     def _transformed(self, a):
         "The output as it is measured."
         if callable(self.transform): return self.transform(a)
-        return to_probabilities(a) if self.transform == "auto" and self.subset.classes else a
+        if self.transform is None or not self.subset.classes: return a
+        return to_label_probabilities(a) if self.multilabel else to_probabilities(a)
 
     def reference(self,
-        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels
-    )->float: # IXY in bits; for continuous targets the untiled estimate
-        "What the inputs hold about the labels, computed once."
-        if self._ixy is None:
-            s, pairs = self.subset, self.subset.draw(0)
-            if self.redraw and s.classes and tiles is None: ixy = label_entropy(s.known(slice(None)))      # of all labels, not of one draw
-            elif not isinstance(s.inputs, Tensor) or s.positions: ixy = label_entropy(s.labels_of(pairs))
-            else: ixy = reference_mi(s.take(pairs[0]), s.labels_of(pairs), tiles=tiles if s.classes else 1, k=self.k)
-            self._ixy = float(ixy)
+        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels; 1 for the estimate of I(X;Y)
+    )->float: # IXY in bits; for continuous targets I(Y;Y), the most that any layer can be measured at
+        "What there is to know about the labels that can be measured, computed once."
+        if self._ixy is None: self._ixy = float(self._reference(tiles))
         return self._ixy
+
+    def _reference(self, tiles):
+        subset, pairs = self.subset, self.subset.draw(0)
+        y = subset.labels_of(pairs)
+        if not subset.classes and tiles is None: return self._continuous_reference(y)
+        if self.redraw and subset.classes and tiles is None: y = subset.known(slice(None))      # of all labels, not of one draw
+        elif isinstance(subset.inputs, Tensor) and not subset.positions:
+            return reference_mi(subset.take(pairs[0]), y, tiles=tiles, k=self.k)
+        return label_entropy(y[recurring(y)])
+
+    def _continuous_reference(self, y):
+        ixy = float(self.estimator(y, y, self.k))
+        if not ixy > 0: raise ValueError(f"the targets know {ixy} bits of themselves, so there is nothing to compare with (are they all alike?)")
+        return ixy

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 from torch import nn
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, IterableDataset, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 from milr.mi import mutual_information
 from milr.lab.models import cifar10_cnn, mnist_cnn
-from milr.probe import LayerProbe, clean_name, in_passes, named_layers, to_probabilities, unwrap
+from milr.probe import LayerProbe, clean_name, in_passes, kept_random_state, named_layers, to_probabilities, unwrap
+from milr.reference import reference_mi
+from milr.vision import get_torchvision
 from tests.memory import linux
 
 torch.set_num_threads(1)
@@ -374,3 +377,190 @@ def test_memory_of_a_wide_convolution():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, cwd=Path(__file__).parent.parent, env=dict(os.environ, OMP_NUM_THREADS="1"))
     assert out.returncode == 0, out.stderr[-2000:]
     assert -50 < float(out.stdout) < 1024, f"{out.stdout} MiB"
+
+# --- loaders, data sets, streams ---------------------------------------------------------------------------------
+
+class Pictures(Dataset):
+    "A picture of its own number, under a random augmentation; `form` says how a sample comes."
+    def __init__(self, form="tuple", n=90, seen=True):
+        self.form, self.n = form, n
+        if seen: self.targets = [i % 3 for i in range(n)]
+    def __len__(self): return self.n
+    def __getitem__(self, i):
+        x = X[i % 90] + 0*torch.rand(1)*random.random()*np.random.rand()
+        return (x, i % 3) if self.form == "tuple" else dict(pixels=x, label=i % 3, name=f"picture {i}")
+
+class Stream(IterableDataset):
+    def __iter__(self): return ((X[i], int(Y[i])) for i in range(90))
+
+def pairs_of(source, **kw):
+    "Inputs and labels that a probe has drawn, as a sorted list."
+    subset = LayerProbe(mlp(), source, **kw).subset
+    return sorted((*x.tolist(), y.item()) for x, y in zip(subset.inputs, subset.labels))
+
+EVERYTHING = sorted((*x.tolist(), y.item()) for x, y in zip(X, Y))
+
+@pytest.mark.parametrize("source", [
+    TensorDataset(X, Y), DataLoader(TensorDataset(X, Y), batch_size=7, shuffle=True), Pictures(), DataLoader(Pictures(), 8), DataLoader(Pictures("dict"), 8),
+    Pictures("dict", seen=False), Stream(), DataLoader(Stream(), 16), DataLoader(TensorDataset(X, Y), batch_size=None, sampler=BatchSampler(range(90), 7, False)),
+    Subset(TensorDataset(X, Y), range(90)), ConcatDataset([Subset(Pictures(), range(40)), Subset(Pictures(), range(40, 90))])],
+    ids=["tensors", "loader", "data set", "its loader", "dict loader", "dict data set", "stream", "stream loader", "batches", "subset", "joined"])
+def test_takes_what_a_training_loop_reads(source):
+    assert pairs_of(source) == EVERYTHING
+    drawn = pairs_of(source, samples=30)
+    assert len(drawn) == 30 and set(drawn) <= set(EVERYTHING) and drawn == pairs_of(source, samples=30)
+    assert LayerProbe(mlp(), source, samples=30)()["output"] > -1
+
+def test_the_draw_is_stratified_and_keeps_to_the_samplers_part():
+    rare = torch.tensor([0]*700 + [1]*200 + [2]*100)
+    loader = DataLoader(TensorDataset(torch.randn(1000, 6), rare), 50)
+    for seed in range(3): assert LayerProbe(mlp(), loader, samples=100, seed=seed).subset.labels.bincount().tolist() == [70, 20, 10]
+    inputs = [LayerProbe(mlp(), loader, samples=100, seed=s).subset.inputs for s in (0, 0, 1)]
+    assert torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[0], inputs[2])
+    part = DataLoader(TensorDataset(torch.arange(1000.)[:, None].repeat(1, 6), rare), 50, sampler=SubsetRandomSampler(range(500, 1000, 2)))
+    assert (LayerProbe(mlp(), part, samples=100).subset.inputs[:, 0] % 2 == 0).all() and LayerProbe(mlp(), part, samples=999).subset.inputs.min() == 500
+
+def test_drawing_leaves_the_loaders_random_state():
+    own = torch.Generator().manual_seed(3)
+    loader = DataLoader(Pictures(), 8, shuffle=True, generator=own)
+    shuffled = BatchSampler(RandomSampler(range(90), generator=own), 7, False)
+    batches, model = DataLoader(TensorDataset(X, Y), batch_size=None, sampler=shuffled), mlp()
+    before = own.get_state(), torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    for source in (loader, batches, Pictures()): LayerProbe(model, source, samples=40)
+    after = own.get_state(), torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(before, after))
+
+@pytest.mark.parametrize("source, kw, error, match", [
+    (X, {}, TypeError, "labels are missing"), ((X, Y), {}, TypeError, "labels are missing"), (DataLoader(TensorDataset(X, Y)), dict(labels=Y), TypeError, "its own labels"),
+    (DataLoader(TensorDataset(X, Y)), dict(redraw=True), ValueError, "redraw"), (TensorDataset(X), {}, ValueError, "inputs, labels"),
+    (DataLoader(TensorDataset(X, Y*0)), {}, ValueError, "fewer than two classes"), (Subset(Pictures(), []), {}, ValueError, "no samples")])
+def test_what_a_loader_cannot_be(source, kw, error, match):
+    with pytest.raises(error, match=match): LayerProbe(mlp(), source, **kw)
+
+# --- what cannot be measured -------------------------------------------------------------------------------------
+
+class TimeFirst(nn.Module):
+    "Time comes first inside, as nn.LSTM has it by default."
+    def __init__(self): super().__init__(); self.rnn, self.out = nn.LSTM(2, 5), nn.Linear(5, 3)
+    def forward(self, x): return self.out(self.rnn(x.transpose(0, 1))[0][-1])
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_layer_with_time_first_is_left_out_and_said_once(steps):
+    x = torch.randn(90, steps, 2, generator=torch.Generator().manual_seed(0))
+    probe = LayerProbe(TimeFirst(), x, Y, layers="all", batch_size=steps)
+    with pytest.warns(UserWarning, match="not measured: 'rnn'") as said: assert list(finite(probe())) == ["out"]
+    assert len(said) == 1 and list(probe.skipped) == ["rnn"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe()
+    with pytest.raises(ValueError, match="layer 'rnn' gave shape"): LayerProbe(TimeFirst(), x, Y, layers=["rnn"])()
+
+class Vit(nn.Module):
+    "A vision transformer of ten lines, its position embedding a module."
+    def __init__(self):
+        super().__init__()
+        self.patch, self.position = nn.Conv2d(1, 12, 4, 4), nn.Embedding(4, 12)
+        self.block, self.head = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True), nn.Linear(12, 3)
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        return self.head(self.block(x + self.position(torch.arange(4)[None])).mean(1))
+
+def test_a_vision_transformer():
+    with pytest.warns(UserWarning, match="not measured: 'position'"): got = finite(LayerProbe(Vit(), IMAGES, Y, layers="all")())
+    assert "patch" in got and "position" not in got and list(got)[-1] == "head"
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_networks_with_position_embeddings(name):
+    get_torchvision()                                    # as it is without compiled operators, transformers imports it too
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    if name == "bert":
+        config = transformers.BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, num_labels=3)
+        model = transformers.BertForSequenceClassification(config)
+    else:
+        config = transformers.GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, num_labels=3, pad_token_id=0)
+        model = transformers.GPT2ForSequenceClassification(config)
+    tokens = torch.randint(1, 50, (90, 12), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0] = 1 + Y
+    probe = LayerProbe(model, dict(input_ids=tokens), Y, layers="all", samples=60)
+    with pytest.warns(UserWarning, match="position|wpe"): got = finite(probe())
+    assert len(got) > 8 and not any("position_embeddings" in n or "wpe" in n for n in got) and list(got)[-1] in ("classifier", "score")
+    assert all(n in dict(model.named_modules()) for n in probe.skipped)
+
+# --- several labels a sample -------------------------------------------------------------------------------------
+
+BITS = torch.stack([Y == 0, Y == 1, X[:, 0] > 1], 1).long()
+
+def test_several_labels_a_sample_are_not_taken_for_positions():
+    model = nn.Linear(6, 3)
+    with pytest.raises(ValueError, match="multilabel=True"): LayerProbe(model, X, BITS)()
+    with pytest.raises(ValueError, match="multilabel=True"): LayerProbe(model, X, BITS.float())
+    with pytest.raises(ValueError, match="multilabel=True"): LayerProbe(nn.Linear(6, 4), X, BITS)()
+    rows = torch.unique(BITS, dim=0, return_inverse=True)[1]
+    for labels in (BITS, BITS.float(), BITS.bool(), BITS.numpy()):
+        probe = LayerProbe(model, X, labels, layers="all", multilabel=True)
+        assert probe()["output"] == pytest.approx(mutual_information(model(X).double().sigmoid().detach(), rows).item(), abs=1e-5)
+        assert probe.reference() == pytest.approx(reference_mi(X, rows).item())
+    assert LayerProbe(model, X, BITS, multilabel=False).subset.positions == (3,)
+    assert not LayerProbe(model, X, BITS.float(), multilabel=False).subset.classes
+    for kw, labels, match in (dict(multilabel=True), Y, "expected"), (dict(multilabel=True), BITS/2, "whole numbers"):
+        with pytest.raises(ValueError, match=match): LayerProbe(model, X, labels, **kw)
+    with pytest.raises(TypeError, match="multilabel"): LayerProbe(model, X, BITS, multilabel="yes")
+
+def test_pictures_labels_are_still_positions():
+    x = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for head in (nn.Conv2d(1, 2, 1), nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(1, 2))):
+        assert finite(LayerProbe(head, x, (x[:, 0] > .5).long(), samples=200)())
+
+# --- the reference -----------------------------------------------------------------------------------------------
+
+def test_the_reference_of_a_probe_leaves_out_labels_that_occur_once():
+    y = torch.cat([torch.arange(600) % 100, 1000 + torch.arange(400)])
+    x = y[:, None]*1000. + torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
+    for inputs, kw in (x, {}), (x, dict(redraw=True)), ((x,), {}):
+        probe = LayerProbe(nn.Identity(), inputs, y, transform=None, **kw)
+        assert probe.reference() == pytest.approx(math.log2(100), abs=.05)
+        assert probe()["output"] == pytest.approx(probe.reference(), abs=.2)
+
+@pytest.mark.parametrize("scale", [0.01, 1., 3., 10., 100.])
+def test_the_reference_of_regression_has_no_scale_and_can_be_reached(scale):
+    gen = torch.Generator().manual_seed(0)
+    x = torch.randn(1000, 8, generator=gen)
+    perfect = nn.Linear(8, 1, bias=False)
+    y = (perfect(x)*scale).detach()
+    probe = LayerProbe(perfect, x, y)
+    assert probe.reference() == pytest.approx((math.log(1000) - 0.0005 - torch.digamma(torch.tensor(3.)).item())/math.log(2), abs=1e-3)
+    assert probe.reference() >= probe()["output"] > 0.9*probe.reference()
+    with pytest.raises(ValueError, match="all alike"): LayerProbe(perfect, x, y*0).reference()
+    assert LayerProbe(perfect, (x,), y).reference() == probe.reference()
+    assert LayerProbe(perfect, x, y).reference(tiles=1) < 2                                # I(X;Y) of eight dimensions, when asked for
+
+# --- random state and transfers ----------------------------------------------------------------------------------
+
+def test_a_seed_set_on_the_cpu_leaves_the_gpus(monkeypatch):
+    "`torch.manual_seed` reseeds every GPU in use; a GPU of numbers in Python stands in for one."
+    gpus = [torch.tensor([7], dtype=torch.uint8), torch.tensor([8], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpus[device].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: gpus.__setitem__(device, state))
+    with kept_random_state(torch.device("cpu")):
+        torch.rand(1)
+        for i in range(2): gpus[i] = torch.tensor([0], dtype=torch.uint8)
+    assert [int(g) for g in gpus] == [7, 8]
+
+def test_indices_and_labels_are_moved_once(monkeypatch):
+    "Their calls of `Tensor.to`, which copies to a model's device: as many with ten batches as with one."
+    tokens = X[:, None].repeat(1, 4, 1)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3))
+    probes = [LayerProbe(model, tokens, Y[:, None].repeat(1, 4), layers="all", batch_size=size, channel_dim=-1) for size in (90, 9)]
+    for probe in probes: probe()
+    moved, to = [], torch.Tensor.to
+    def count(tensor, *args, **kw):
+        if tensor.dtype == torch.long and args and isinstance(args[0], torch.device): moved[-1].append(len(tensor))
+        return to(tensor, *args, **kw)
+    monkeypatch.setattr(torch.Tensor, "to", count)
+    for probe in probes:
+        moved.append([])
+        probe()
+    assert moved[0] == moved[1] and len(moved[0]) < 10
