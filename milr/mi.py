@@ -581,6 +581,15 @@ def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
     psi = lambda v: torch.digamma(v.double())
     return (psi(torch.full_like(kk, len(x))) - psi(size)) + (psi(kk) - _expected_digamma(a, s, s_c, kk-a_c))
 
+# %% ../nbs/00_mi.ipynb #c053b
+def _warn_rare(y):
+    "Warn where fewer than half of the samples share their label."
+    size = torch.unique(y, return_counts=True)[1]
+    measured = int(size[size > 1].sum())
+    if 0 < measured < len(y)/2:
+        warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, and the estimate is as noisy as one of "
+                      f"{measured} samples. Take more samples, or fewer classes", stacklevel=3)
+
 # %% ../nbs/00_mi.ipynb #c059
 @_compile
 def _largest_block(VT, i, out, width):
@@ -752,6 +761,7 @@ def mutual_information(
     "Mutual information of x and y by k nearest neighbours: label-aware for integer y (Ross 2014), else KSG."
     settings = _settings(k, metric, base, algorithm, rescale, seed, projection, method, chunk)
     y = _target(y)
+    if y.ndim == 1: _warn_rare(y)
     one = lambda v, name: _estimate(_samples(v, name), y, return_error, **settings)
     if isinstance(x, dict): return {name: one(v, f'x[{name!r}]') for name, v in x.items()}
     if isinstance(x, (list, tuple)): return [one(v, f'x[{i}]') for i, v in enumerate(x)]

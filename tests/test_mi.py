@@ -263,3 +263,17 @@ def test_several_labels_a_sample_are_not_taken_for_numbers():
         warnings.simplefilter('error')
         ksg_mi(x, y.float())
         mutual_information(x, torch.unique(y, dim=0, return_inverse=True)[1])
+
+# --- many classes ------------------------------------------------------------------------------------------------
+
+def test_many_classes_are_noisy_not_biased_and_it_is_said():
+    "1000 tokens of a vocabulary of 50,257, independent of x: about 20 share their label."
+    found = []
+    for seed in range(30):
+        gen = torch.Generator().manual_seed(seed)
+        x, y = torch.randn(1000, 4, generator=gen), torch.randint(0, 50257, (1000,), generator=gen)
+        with pytest.warns(UserWarning, match=r'only \d+ of 1000 samples share their label'): found.append(float(mutual_information(x, y)))
+    assert abs(np.mean(found)) < 3*np.std(found)/math.sqrt(30) and 0.2 < np.std(found) < 0.6
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        mutual_information(x, y % 500)
