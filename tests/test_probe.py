@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, IterableDataset, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 from milr.mi import mutual_information
-from milr.lab.models import cifar10_cnn, mnist_cnn
+from milr.lab.models import build_model, cifar10_cnn, mnist_cnn
 from milr.probe import LayerProbe, clean_name, in_passes, kept_random_state, named_layers, to_probabilities, unwrap
 from milr.reference import reference_mi
 from milr.vision import get_torchvision
@@ -548,6 +548,15 @@ def test_a_seed_set_on_the_cpu_leaves_the_gpus(monkeypatch):
         torch.rand(1)
         for i in range(2): gpus[i] = torch.tensor([0], dtype=torch.uint8)
     assert [int(g) for g in gpus] == [7, 8]
+
+def test_building_a_model_seeds_no_gpu(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    a, b = (build_model("mnist_cnn", (1, 28, 28), seed=5, width=1/8) for _ in range(2))
+    assert seeded == [1] and torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
 
 def test_indices_and_labels_are_moved_once(monkeypatch):
     "Their calls of `Tensor.to`, which copies to a model's device: as many with ten batches as with one."

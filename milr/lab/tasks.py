@@ -91,7 +91,9 @@ def task_model(
     d = task_data(t); classes = len(_text()[1]) if t.data == "text" else int(d.y.max()) + 1 if not d.y.is_floating_point() else 1
     if t.data in ("mnist", "fashion"): return build_model("mnist_cnn", tuple(d.x.shape[1:]), classes, seed, width=t.width)
     if t.data == "cifar10": return build_model("base-c", tuple(d.x.shape[1:]), classes, seed, width=t.width, dropout=0.)
-    with torch.random.fork_rng(devices=[]): torch.manual_seed(seed); return _dense(t, d.x[0], classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)     # not torch.manual_seed, which would seed the GPUs too
+        return _dense(t, d.x[0], classes)
 
 def _dense(t, x, classes):
     "Two hidden layers; characters are embedded first."
