@@ -16,7 +16,7 @@ def test_installs_and_runs_the_example(root, dist, tmp_path, kind):
     package, = dist.glob(kind)
     subprocess.run([sys.executable, "-m", "venv", tmp_path/"env"], check=True)
     python = tmp_path/"env"/"bin"/"python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", root/"constraints.txt", package], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", root/"constraints.txt", f"{package}[lab]"], check=True)     # the example trains on scikit-learn's digits
     example = re.search(r"```python\n(import torch.*?)```", (root/"README.md").read_text(encoding="utf-8"), re.S)[1]
     done = subprocess.run([python, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "epoch 9: I(H;Y) 3." in done.stdout, done.stdout + done.stderr[-3000:]
