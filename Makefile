@@ -21,6 +21,13 @@ RECORDS ?= figures/runs
 queue: .venv/ready
 	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
 
+# What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
+pages: env
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/lab/14_claims.ipynb nbs/studies/reproduction.ipynb nbs/index.ipynb
+	for figure in fig3 fig4 fig5 fig6; do $(BIN)/milr figure $$figure --preset narrow --from-records $(RECORDS) || true; done
+	$(BIN)/nbdev_clean
+	$(MAKE) readme
+
 # Everything that is broken on purpose, the long versions too (about half an hour), counted for nbs/studies/faults.ipynb.
 faults: env
 	rm -f tests/faults.jsonl
@@ -62,7 +69,7 @@ export: env
 # README.md is nbs/index.ipynb in Markdown, its links as seen from here.
 README ?= README.md
 readme:
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout nbs/index.ipynb \
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --stdout --CoalesceStreamsPreprocessor.enabled=True --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags remove-input nbs/index.ipynb \
 	| sed -e 's#](\([0-9a-z_/]*\.ipynb\)#](nbs/\1#g' -e 's#](\.\./#](#g' \
 	| awk '/^```/ {if (!inside && $$0 == "```") $$0 = "```python"; inside = !inside} 1' > $(README)
 

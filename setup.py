@@ -1,4 +1,5 @@
 "Builds milr from the metadata in settings.ini, which is their only home."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
@@ -10,10 +11,18 @@ urls = {"Documentation": cfg["doc_host"] + cfg["doc_baseurl"], "Source": cfg["gi
         "Changelog": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md", "Paper": "https://arxiv.org/abs/1805.07249"}
 extras = {key.removesuffix("_requirements"): value.split() for key, value in cfg.items() if key.endswith("_requirements")}
 
+
+def with_whole_links(text:str)->str:
+    "The README for a package index, where a link that is relative to the repository leads nowhere."
+    home = f"{cfg['git_url']}/{{}}/{cfg['branch']}/"
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:|#)", rf"\1{home.format('raw')}", text)
+    return re.sub(r"(?<!!)(\[[^]]*\]\()(?!https?:|#)", rf"\1{home.format('blob')}", text)
+
+
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"],
     author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], project_urls=urls, license="Apache-2.0", classifiers=cfg["classifiers"].split("\n"),
-    long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
+    long_description=with_whole_links(Path("README.md").read_text(encoding="utf-8")), long_description_content_type="text/markdown",
     packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]), package_data={cfg["lib_path"]: ["py.typed"]}, python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(), extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split()},
