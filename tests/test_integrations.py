@@ -70,3 +70,49 @@ pl.Trainer(max_epochs=3, callbacks=[mi], logger=False, enable_checkpointing=Fals
 print(isinstance(mi, pl.Callback), [r["branch"][0] for r in mi.history])
 """)
     assert done.stdout.strip().endswith("True ['start', 'increase', 'increase']"), done.stdout + done.stderr[-3000:]
+
+def test_lightning_keeps_the_rate_of_the_optimizer():
+    if not find_spec("lightning"): pytest.skip("lightning is not installed")
+    done = python("""
+import warnings; warnings.simplefilter("ignore")
+import torch
+from milr import ChangePolicy
+from milr.integrations import MutualInformationLRCallback
+import lightning as L
+class Net(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(3, 2)
+    def training_step(self, batch, i): return self.net(batch[0]).sum()
+    def configure_optimizers(self): return torch.optim.AdamW(self.parameters(), lr=3e-4)
+given = iter((1., 2., 1., 2.))
+mi = MutualInformationLRCallback(ChangePolicy(), lambda: next(given))
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 3)), batch_size=4)
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+L.Trainer(max_epochs=4, callbacks=[mi], **quiet).fit(Net(), data)
+print([round(r["lr"][0], 6) for r in mi.history])
+""")
+    assert done.stdout.strip().endswith("[0.0003, 0.0003, 0.00075, 0.0009]"), done.stdout + done.stderr[-3000:]
+
+def test_transformers_keeps_the_rate_of_the_arguments(tmp_path):
+    if not find_spec("transformers") or not find_spec("accelerate"): pytest.skip("transformers or accelerate is not installed")
+    done = python(f"""
+import warnings; warnings.simplefilter("ignore")
+import torch
+from milr import ChangePolicy
+from milr.integrations import MutualInformationTrainerCallback
+from transformers import Trainer, TrainingArguments
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(3, 1)
+    def forward(self, x, labels=None): return dict(loss=(self.net(x)[:, 0] - labels).square().mean(), logits=self.net(x))
+given = iter((1., 2., 1., 2.))
+mi = MutualInformationTrainerCallback(ChangePolicy(), lambda: next(given))
+rows = [dict(x=torch.ones(3), labels=torch.tensor(1.))]*8
+args = TrainingArguments({str(tmp_path)!r}, num_train_epochs=4, learning_rate=3e-4, per_device_train_batch_size=4, lr_scheduler_type="constant",
+    report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", logging_strategy="no")
+Trainer(Net(), args, train_dataset=rows, callbacks=[mi]).train()
+print([sorted({round(lr, 6) for lr in r["lr"]}) for r in mi.history])
+""")
+    assert done.stdout.strip().endswith("[[0.0003], [0.0003], [0.00075], [0.0009]]"), done.stdout + done.stderr[-3000:]

@@ -427,3 +427,69 @@ def test_the_plot_and_the_table_name_a_group_alike():
 def test_a_bare_auto_policy_does_not_starve():
     s = steps(MutualInformationLR(adamw(), AutoPolicy()), *[2.5]*10)
     assert s.get_last_lr() == pytest.approx([1e-4])
+
+# --- dead starts of real networks ---------------------------------------------------------------------------------
+
+def after_epochs(model, inputs, labels, optimizer, policy, epochs, batch_size):
+    "The scheduler after some epochs of training, and what was warned about."
+    torch.manual_seed(1)
+    scheduler = MutualInformationLR(optimizer, policy, probe=LayerProbe(model, inputs, labels))
+    def train():
+        for _ in range(epochs):
+            for index in torch.randperm(len(inputs)).split(batch_size):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs[index]), labels[index]).backward()
+                optimizer.step()
+            scheduler.step()
+    return scheduler, said(train)
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("policy, lr, dead", [
+    (ValueChangePolicy(**PAPER), .05, True), (ValueChangePolicy(), .05, False), (ValueChangePolicy(), .01, False)])
+def test_the_papers_start_can_be_dead_and_the_default_is_not(policy, lr, dead):
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    inputs, labels = torch.tensor(digits.data[:1000], dtype=torch.float32)/16, torch.tensor(digits.target[:1000])
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+    scheduler, found = after_epochs(model, inputs, labels, torch.optim.SGD(model.parameters(), lr=lr), policy, 8, 20)
+    right = (model(inputs).argmax(1) == labels).float().mean().item()
+    if dead:
+        assert len(found) == 1 and "has not left LR_min" in found[0] and "leave lr_min out" in found[0]
+        assert right < .3 and {r["next_lr"][0] for r in scheduler.history} == {1e-3}
+    else:
+        assert found == [] and right > .7 and max(r["next_lr"][0] for r in scheduler.history) > lr
+
+@pytest.mark.filterwarnings("default")
+def test_a_dead_start_in_the_laboratory_is_said(tmp_path):
+    from milr.lab.runs import run
+    from milr.lab.settings import Settings
+    found = said(lambda: run(Settings(dataset="digits", width=.5, epochs=7, batch_size=100, seed=1), tmp_path))
+    assert [("has not left LR_min, 0.001" in text, "leave lr_min out" in text) for text in found] == [(True, True)]
+
+# --- skorch -------------------------------------------------------------------------------------------------------
+
+class LikeSkorch:
+    "What skorch's callback LRScheduler does with a schedule: made with last_epoch= when a fit begins, stepped after each epoch."
+    def __init__(self, schedule):
+        self.schedule, self.epochs = schedule, 0
+
+    def fit(self, optimizer, epochs):
+        scheduler, rates = self.schedule(optimizer, last_epoch=self.epochs - 1), []
+        for _ in range(epochs):
+            rates.append(scheduler.get_last_lr()[0])
+            optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+            optimizer.step()
+            scheduler.step()
+            self.epochs += 1
+        return rates
+
+def test_skorch_trains_and_goes_on():
+    information = iter([1., 2., 2.5, 2.8, 2.9, 2.95])
+    optimizer = sgd(.1)
+    net = LikeSkorch(lambda optimizer, **kw: MutualInformationLR(optimizer, ChangePolicy(), probe=lambda: next(information), **kw))
+    rates = net.fit(optimizer, 3)
+    assert rates == pytest.approx([.1, .1, .1 + .5])       # γ1 is the open LR_max, 1; the change is one half
+    kept = optimizer.param_groups[0]["lr"]
+    again = net.fit(optimizer, 3)                           # as partial_fit: the rate goes on, and the bounds stay the first fit's
+    assert again[:2] == [kept, kept] and max(again) <= 1
