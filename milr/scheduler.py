@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from .policy import OPEN, is_valid, last_valid
-from .probe import _lock
+from .probe import lock
 
 # %% ../nbs/04_scheduler.ipynb #c006
 def as_measurement(mi, # float, 0-dim tensor, or {layer: one of these}
                   )->dict[str,float]: # {layer: bits}
     "A measurement as a dict of plain floats."
-    if isinstance(mi, (str, bytes)) or mi is None: raise TypeError(f"a measurement is a number or a dict of numbers, got {mi!r}")
+    if isinstance(mi, (str, bytes)) or mi is None:
+        raise TypeError(f"a measurement is a number or a dict of numbers, got {mi!r}")
     if isinstance(mi, Mapping):
         if not mi: raise ValueError("the measurement is an empty dict; expected {layer: bits}")
-        return {str(layer): float(v) for layer, v in mi.items()}
+        return {str(layer): float(bits) for layer, bits in mi.items()}
     return {"output": float(mi)}
 
 # %% ../nbs/04_scheduler.ipynb #c009
@@ -47,8 +48,10 @@ def measurement_of(
 def set_lr(group:dict, # one of optimizer.param_groups
            lr:float): # its new learning rate
     "Write a learning rate, in place if it is a tensor."
-    if isinstance(group["lr"], Tensor): group["lr"].fill_(lr)
-    else: group["lr"] = lr
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 def get_lrs(optimizer:Optimizer # any
            )->list: # one a group, of the group's own type, never an alias
@@ -101,8 +104,9 @@ def check_same_on_all_ranks(lrs:list): # learning rates of this process
     if _world() == 1: return
     everyone = [None]*_world()
     dist.all_gather_object(everyone, lrs)
-    if any(l != everyone[0] for l in everyone):
-        raise RuntimeError(f"the ranks train with different learning rates: {dict(enumerate(everyone))}; load the same checkpoint on every rank")
+    if any(other != everyone[0] for other in everyone):
+        raise RuntimeError(f"the ranks train with different learning rates: {dict(enumerate(everyone))}; "
+            "load the same checkpoint on every rank")
 
 # %% ../nbs/04_scheduler.ipynb #c022
 def policy_for(policy, # a policy, or {group name: policy}
@@ -175,12 +179,15 @@ def doubt(mi, # what was handed to `step`
          )->str: # "" if there is none
     "Why a number may not be a measurement."
     if isinstance(mi, Integral) or isinstance(mi, Tensor) and not mi.is_floating_point():
-        raise TypeError(f"step({mi}): a measurement is a float in bits, and torch's old epoch argument is not taken; call step()")
+        raise TypeError(f"step({mi}): a measurement is a float in bits, and torch's old epoch argument is not taken; "
+            "call step()")
     if probe is None or isinstance(mi, Mapping): return ""
     classes = classes_of(probe)
     if classes and float(mi) > math.log2(classes) + .5:
-        return f"{float(mi):.3g} bits about {classes} classes, which have at most {math.log2(classes):.3g}: a loss, perhaps? Call step() without it"
-    return "a number was handed to step(), although there is a probe to measure with; call step() without it (a loss is not a measurement)"
+        return (f"{float(mi):.3g} bits about {classes} classes, which have at most {math.log2(classes):.3g}: "
+            "a loss, perhaps? Call step() without it")
+    return ("a number was handed to step(), although there is a probe to measure with; "
+        "call step() without it (a loss is not a measurement)")
 
 # %% ../nbs/04_scheduler.ipynb #s416
 def stuck(
@@ -198,7 +205,8 @@ def stuck(
     ranges = [(getattr(p, "lr_min", 0), getattr(p, "lr_max", 0)) for p in in_force]
     if any(low == high for low, high in ranges): return ""
     if any(lr != low for r in history for lr, (low, _) in zip(r["next_lr"], ranges)): return ""
-    return (f"the learning rate has not left LR_min, {ranges[0][0]:.3g}, in {len(history)} measurements, as the information never changed by more than epsilon: "
+    return (f"the learning rate has not left LR_min, {ranges[0][0]:.3g}, in {len(history)} measurements, "
+        "as the information never changed by more than epsilon: "
         "leave lr_min out to begin with the optimizer's own LR, or give a higher lr_min or a lower epsilon, such as 0.001")
 
 # %% ../nbs/04_scheduler.ipynb #s419
@@ -215,7 +223,8 @@ def plan_of(
     if not hasattr(policy, "lr_min"): return f"LR {lr:.3g} now, then as {name} says"
     how = {(True, True): f"around the optimizer's {base:.3g}", (False, False): "as given"}
     opened = given.lr_min is OPEN, given.lr_max is OPEN
-    return f"LR {lr:.3g} now, then {name} within {policy.lr_min:.3g} … {policy.lr_max:.3g}, " + how.get(opened, f"where open, around the optimizer's {base:.3g}")
+    set_by = how.get(opened, f"where open, around the optimizer's {base:.3g}")
+    return f"LR {lr:.3g} now, then {name} within {policy.lr_min:.3g} … {policy.lr_max:.3g}, {set_by}"
 
 # %% ../nbs/04_scheduler.ipynb #c032
 _log = logging.getLogger("milr")
@@ -233,24 +242,30 @@ class MutualInformationLR(LRScheduler):
         last_epoch:int=-1, # as torch's, for libraries that pass it: from 0 on, the optimizer counts as used
     ):
         if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
-        if reference is not None and not is_valid(reference): raise ValueError(f"reference must be finite and positive, got {reference}")
+        if reference is not None and not is_valid(reference):
+            raise ValueError(f"reference must be finite and positive, got {reference}")
         if every < 1: raise ValueError(f"every must be at least 1, got {every}")
         if writer is not None and not hasattr(writer, "add_scalar"):
-            raise TypeError(f"writer must have add_scalar(name, value, step), as TensorBoard's SummaryWriter does; got {type(writer).__name__}")
-        self.optimizer, self.policy, self.probe, self.every, self.writer = optimizer, policy, probe, int(every), writer
+            raise TypeError("writer must have add_scalar(name, value, step), as TensorBoard's SummaryWriter does; "
+                f"got {type(writer).__name__}")
+        self.optimizer, self.policy, self.probe = optimizer, policy, probe
+        self.every, self.writer = int(every), writer
         self.reference = None if reference is None else float(reference)
         self.last_epoch, self.calls, self.history, self._told = 0, 0, [], set()
         self._start(keep=None if last_epoch < 0 and is_fresh(optimizer) else True)
-        if any(getattr(p, "needs_reference", False) for p in self.policies): self.reference = from_first_rank(self._ixy)
+        if any(getattr(p, "needs_reference", False) for p in self.policies):
+            self.reference = from_first_rank(self._ixy)
         _log.info("%r", self)
 
     def _start(self, keep):
         "Bind the policies. A fresh optimizer begins where they say, and gets its mark; a used one keeps its rates."
         groups = self.optimizer.param_groups
-        for g in groups: g.setdefault("initial_lr", float(g["lr"]))
+        for g in groups:
+            g.setdefault("initial_lr", float(g["lr"]))
         self._bind([float(g["initial_lr"]) for g in groups], [keep]*len(groups))
         for g, policy in zip(groups, self.policies):
-            if not keep: set_lr(g, decide(policy, float(g["lr"]), [], self.reference)[0])
+            if not keep:
+                set_lr(g, decide(policy, float(g["lr"]), [], self.reference)[0])
         self._last_lr, self._versions = get_lrs(self.optimizer), self._writes()
 
     def _bind(self, base_lrs, keep_start):
@@ -264,25 +279,32 @@ class MutualInformationLR(LRScheduler):
     def _bind_new_groups(self):
         "Groups that were added to the optimizer since."
         added = self.optimizer.param_groups[len(self.policies):]
-        if added: self._bind([*self.base_lrs, *(float(g["lr"]) for g in added)], [*self.keep_start, *[None]*len(added)])
+        if added:
+            base_lrs = [*self.base_lrs, *(float(g["lr"]) for g in added)]
+            self._bind(base_lrs, [*self.keep_start, *[None]*len(added)])
 
     def step(self,
         mi=None, # measurement in bits: a number, or {layer: number}; measured by the probe if not given
     )->None:
         "Measure, and set the learning rates of the next epoch."
         if isinstance(mi, int) and mi == 0: return self._update_lr(0)
-        with _lock:
+        with lock:
             if mi is None and not self._due(): return
-            if mi is not None and (why := doubt(mi, self.probe)): self._tell("doubt", why)
+            if mi is not None and (why := doubt(mi, self.probe)):
+                self._tell("doubt", why)
             check_same_on_all_ranks([float(lr) for lr in get_lrs(self.optimizer)])
             self._bind_new_groups()
-            if mi is None and getattr(self.probe, "collective", False): mi = self._measure()
+            if mi is None and getattr(self.probe, "collective", False):
+                mi = self._measure()
             record, self.reference = from_first_rank(lambda: self._record(self._measure() if mi is None else mi))
             self.history.append(record)
-            for g, lr in zip(self.optimizer.param_groups, record["next_lr"], strict=True): set_lr(g, lr)
+            for g, lr in zip(self.optimizer.param_groups, record["next_lr"], strict=True):
+                set_lr(g, lr)
             self.last_epoch, self._last_lr = len(self.history), get_lrs(self.optimizer)
-            if "unchanged" not in self._told and (why := stuck(self.history, self.policies)): self._tell("stuck", why)
-            if self.writer is not None and _first_rank(): self._write(record)
+            if "unchanged" not in self._told and (why := stuck(self.history, self.policies)):
+                self._tell("stuck", why)
+            if self.writer is not None and _first_rank():
+                self._write(record)
 
     def _initial_step(self):
         "SequentialLR begins here; it has just set every rate to its `initial_lr`."
@@ -293,8 +315,10 @@ class MutualInformationLR(LRScheduler):
 
     def _update_lr(self, epoch=None):
         "SequentialLR hands over: go on from the optimizer's own rate, and measure for the first time."
-        self._bind([float(g["initial_lr"]) for g in self.optimizer.param_groups], [True]*len(self.optimizer.param_groups))
-        for g in self.optimizer.param_groups: set_lr(g, float(g["initial_lr"]))
+        groups = self.optimizer.param_groups
+        self._bind([float(g["initial_lr"]) for g in groups], [True]*len(groups))
+        for g in groups:
+            set_lr(g, float(g["initial_lr"]))
         self.step()
 
     def _due(self):
@@ -307,7 +331,8 @@ class MutualInformationLR(LRScheduler):
         if self.probe is None: raise ValueError("step() has nothing to measure with: pass probe= on construction, or step(mi)")
         writes = self._writes()
         if writes == self._versions and not any(g.get("fused") for g in self.optimizer.param_groups):
-            self._tell("unchanged", "no parameter seems to have changed since the last measurement; call step() after training, once an epoch")
+            self._tell("unchanged", "no parameter seems to have changed since the last measurement; "
+                "call step() after training, once an epoch")
         self._versions = writes
         return self.probe(draw=len(self.history)) if getattr(self.probe, "redraw", False) else self.probe()
 
@@ -317,22 +342,25 @@ class MutualInformationLR(LRScheduler):
         record = next_record(groups, self.policies, self.history, mi, self._ixy)
         astray = [layer_of(g) for g in groups if layer_of(g) not in (None, "output", *mi)] if len(mi) > 1 else []
         if astray:
-            self._tell("astray", f"parameter groups follow {astray}, which were not measured; the measured layers are {list(mi)}. They follow the output layer: "
+            self._tell("astray", f"parameter groups follow {astray}, which were not measured; "
+                f"the measured layers are {list(mi)}. They follow the output layer: "
                 "build the groups with layer_groups(model) and measure layers='all', or say so in the groups, \"follows\": \"output\"")
-        bad = {n: v for n, v in mi.items() if not is_valid(v)}
-        if bad: self._tell("invalid", f"measurement {bad} is not finite and positive; the learning rate is held, here and whenever this happens again")
+        bad = {layer: bits for layer, bits in mi.items() if not is_valid(bits)}
+        if bad:
+            self._tell("invalid", f"measurement {bad} is not finite and positive; "
+                "the learning rate is held, here and whenever this happens again")
         return record, self.reference
 
     def _ixy(self):
         "IXY: as given, as loaded, or from the probe."
         if self.reference is not None: return self.reference
         if not hasattr(self.probe, "reference"):
-            raise ValueError("the policy compares with IXY: pass reference= (see milr.reference.reference_mi) or a LayerProbe as probe=. "
-                "AutoPolicy and ChangePolicy need none")
+            raise ValueError("the policy compares with IXY: pass reference= (see milr.reference.reference_mi) "
+                "or a LayerProbe as probe=. AutoPolicy and ChangePolicy need none")
         ixy = float(self.probe.reference())
         if not is_valid(ixy):
-            raise ValueError(f"the policy compares with IXY, which must be finite and positive, and the probe's is {ixy:.3g}, as happens with continuous targets: "
-                "use AutoPolicy or ChangePolicy, which need none, or pass reference=")
+            raise ValueError("the policy compares with IXY, which must be finite and positive, "
+                f"and the probe's is {ixy:.3g}, as happens with continuous targets: use AutoPolicy or ChangePolicy, which need none, or pass reference=")
         return ixy
 
     def _writes(self):
@@ -341,22 +369,27 @@ class MutualInformationLR(LRScheduler):
 
     def _tell(self, what, message):
         "Warn, once a scheduler."
-        if what not in self._told: warnings.warn(message, UserWarning, stacklevel=5)
+        if what not in self._told:
+            warnings.warn(message, UserWarning, stacklevel=5)
         self._told.add(what)
 
     def state_dict(self)->dict: # plain values only
         "What a resumed run needs."
-        return dict(last_epoch=self.last_epoch, calls=self.calls, history=copy.deepcopy(self.history), reference=self.reference,
-            last_lr=[float(lr) for lr in self._last_lr], told=sorted(self._told), base_lrs=list(self.base_lrs), keep_start=list(self.keep_start))
+        return dict(last_epoch=self.last_epoch, calls=self.calls, history=copy.deepcopy(self.history),
+            reference=self.reference, last_lr=[float(lr) for lr in self._last_lr], told=sorted(self._told),
+            base_lrs=list(self.base_lrs), keep_start=list(self.keep_start))
 
     def load_state_dict(self, state_dict:dict): # from `state_dict`
         "Go on from a saved state. The optimizer's rates are loaded with the optimizer."
         missing = {"last_epoch", "calls", "history", "reference", "last_lr", "told"} - set(state_dict)
         if missing: raise ValueError(f"not a state of MutualInformationLR: {sorted(missing)} missing")
-        self.last_epoch, self.calls, self.history = state_dict["last_epoch"], state_dict["calls"], copy.deepcopy(state_dict["history"])
-        if state_dict["reference"] is not None: self.reference = state_dict["reference"]
+        self.last_epoch, self.calls = state_dict["last_epoch"], state_dict["calls"]
+        self.history = copy.deepcopy(state_dict["history"])
+        if state_dict["reference"] is not None:
+            self.reference = state_dict["reference"]
         self._told, self._last_lr = set(state_dict["told"]), list(state_dict["last_lr"])
-        if "base_lrs" in state_dict: self._bind(state_dict["base_lrs"], state_dict["keep_start"])   # states of older versions have none
+        if "base_lrs" in state_dict:   # states of older versions have none
+            self._bind(state_dict["base_lrs"], state_dict["keep_start"])
 
     def __repr__(self):
         "What it will do, a line for the groups that do the same."
@@ -369,14 +402,16 @@ class MutualInformationLR(LRScheduler):
     def _write(self, record):
         "Log what was measured and the rates it was measured at."
         for name, v in flat_record(record, group_names(self.optimizer)).items():
-            if name.startswith(("mi/", "lr/")): self.writer.add_scalar(name, v, record["epoch"])
+            if name.startswith(("mi/", "lr/")):
+                self.writer.add_scalar(name, v, record["epoch"])
 
     def table(self): # a pandas DataFrame, one row a measurement; pandas is imported only here
         "The history as a table: mi/LAYER (bits), lr/GROUP, next_lr/GROUP and branch/GROUP by epoch."
         try:
             import pandas as pd
         except ModuleNotFoundError:
-            raise ModuleNotFoundError("a table needs pandas: pip install pandas; `history` has the same as plain values") from None
+            missing = "a table needs pandas: pip install pandas; `history` has the same as plain values"
+            raise ModuleNotFoundError(missing) from None
         rows = [flat_record(r, group_names(self.optimizer)) for r in self.history]
         return pd.DataFrame(rows).set_index("epoch") if rows else pd.DataFrame()
 
@@ -385,7 +420,8 @@ class MutualInformationLR(LRScheduler):
         return plot_history(self.history, group_names(self.optimizer), self.reference, axs)
 
 # %% ../nbs/04_scheduler.ipynb #c034
-_MARKS = dict(start=("o", "0.6"), hold=("s", "k"), increase=("^", "C2"), decrease=("v", "C1"), violation=("v", "C3"), custom=(".", "0.3"))
+_MARKS = dict(start=("o", "0.6"), hold=("s", "k"), increase=("^", "C2"),
+    decrease=("v", "C1"), violation=("v", "C3"), custom=(".", "0.3"))
 
 def plot_history(
     history:list[dict], # of a scheduler
@@ -396,9 +432,11 @@ def plot_history(
     "Measurements (left) and learning rates with their branches (right) by epoch."
     import matplotlib.pyplot as plt
     left, right = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")[1] if axs is None else axs
-    for layer in dict.fromkeys(n for r in history for n in r["mi"]):
-        left.plot([r["epoch"] for r in history], [r["mi"].get(layer, math.nan) for r in history], label=layer)
-    if reference is not None: left.axhline(reference, color="0.6", ls=":", label="IXY")
+    epochs = [r["epoch"] for r in history]
+    for layer in dict.fromkeys(name for r in history for name in r["mi"]):
+        left.plot(epochs, [r["mi"].get(layer, math.nan) for r in history], label=layer)
+    if reference is not None:
+        left.axhline(reference, color="0.6", ls=":", label="IXY")
     seen = set()
     for i, name in enumerate(names):
         t = [r["epoch"] + 1 for r in history if i < len(r["next_lr"])]
@@ -412,5 +450,6 @@ def plot_history(
     left.set(xlabel="epoch", ylabel="I(H;Y) (bits)")
     right.set(xlabel="epoch", ylabel="LR")
     for ax in (left, right):
-        if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7, frameon=False)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=7, frameon=False)
     return left, right
