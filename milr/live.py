@@ -17,10 +17,12 @@ STYLE = {"figure.dpi": 90, "font.size": 9, "axes.spines.top": False, "axes.spine
 
 def pyplot()->ModuleType:
     "matplotlib's pyplot, or an error that says how to get it."
-    try: import matplotlib.pyplot
+    try:
+        import matplotlib.pyplot
     except ModuleNotFoundError as e:
         if e.name != "matplotlib": raise
-        raise ModuleNotFoundError("a live plot needs matplotlib, which is not installed; pip install matplotlib", name="matplotlib") from None
+        missing = "a live plot needs matplotlib, which is not installed; pip install matplotlib"
+        raise ModuleNotFoundError(missing, name="matplotlib") from None
     return matplotlib.pyplot
 
 # %% ../nbs/12_live.ipynb #c005
@@ -31,7 +33,8 @@ def lines(
     "The history of one quantity, a line a layer."
     values = [r.get(name, {}) for r in rows]
     values = [v if isinstance(v, dict) else {"output": v} for v in values]
-    return {layer: [v.get(layer, math.nan) for v in values] for layer in dict.fromkeys(k for v in values for k in v)}
+    layers = dict.fromkeys(layer for value in values for layer in value)
+    return {layer: [value.get(layer, math.nan) for value in values] for layer in layers}
 
 # %% ../nbs/12_live.ipynb #c008
 class LivePlot:
@@ -43,7 +46,8 @@ class LivePlot:
         self.rows: list[dict] = []
         self.reference, self.every, self._drawn, self._handle = reference, every, -math.inf, None
         plt = pyplot()
-        with plt.rc_context(STYLE): self.fig, self.axs = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained")
+        with plt.rc_context(STYLE):
+            self.fig, self.axs = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained")
         plt.close(self.fig)
 
     def add(self,
@@ -51,30 +55,42 @@ class LivePlot:
     ):
         "Take a row, and show the picture if it is time."
         self.rows.append(row)
-        if time.monotonic() - self._drawn >= self.every: self.show()
+        if time.monotonic() - self._drawn >= self.every:
+            self.show()
 
     def draw(self)->Any: # a figure of matplotlib
         "The picture of all rows so far."
         plt = pyplot()
-        t = [r.get("epoch", i) for i, r in enumerate(self.rows)]
+        titles = dict(lr="Learning rate", mi="I(H;Y) (bits)", accuracy="Test accuracy (%)")
+        epochs = [row.get("epoch", i) for i, row in enumerate(self.rows)]
         with plt.rc_context(STYLE):
-            for ax, name, title in zip(self.axs, ("lr", "mi", "accuracy"), ("Learning rate", "I(H;Y) (bits)", "Test accuracy (%)")):
-                ax.clear(); ax.grid(alpha=.25); ax.set(title=title, xlabel="epoch")
+            for ax, (name, title) in zip(self.axs, titles.items()):
+                ax.clear()
+                ax.grid(alpha=.25)
+                ax.set(title=title, xlabel="epoch")
                 found = lines(self.rows, name)
-                for layer, v in found.items(): ax.plot(t, [100*a for a in v] if name == "accuracy" else v, ".-", ms=4, label=layer)
-                if name == "mi" and self.reference is not None: ax.axhline(self.reference, ls="--", lw=1, color="#555555", label="IXY")
-                if len(found) > 1: ax.legend(fontsize=7)
+                for layer, values in found.items():
+                    values = [100*share for share in values] if name == "accuracy" else values
+                    ax.plot(epochs, values, ".-", ms=4, label=layer)
+                if name == "mi" and self.reference is not None:
+                    ax.axhline(self.reference, ls="--", lw=1, color="#555555", label="IXY")
+                if len(found) > 1:
+                    ax.legend(fontsize=7)
         return self.fig
 
     def show(self):
         "Put the picture where the last one was. Outside a notebook nothing is shown; `fig` holds the picture all the same."
-        self.draw(); self._drawn = time.monotonic()
-        try: from IPython import get_ipython
+        self.draw()
+        self._drawn = time.monotonic()
+        try:
+            from IPython import get_ipython
         except ModuleNotFoundError: return
         if not hasattr(get_ipython(), "kernel"): return
         from IPython.display import display
-        if self._handle is None: self._handle = display(self.fig, display_id=True)
-        else: self._handle.update(self.fig)
+        if self._handle is None:
+            self._handle = display(self.fig, display_id=True)
+        else:
+            self._handle.update(self.fig)
 
 # %% ../nbs/12_live.ipynb #c010
 def live(
@@ -85,6 +101,9 @@ def live(
     "Show rows as they pass."
     plot = LivePlot(reference, every)
     try:
-        for row in rows: plot.add(row); yield row
+        for row in rows:
+            plot.add(row)
+            yield row
     finally:
-        if plot.rows: plot.show()
+        if plot.rows:
+            plot.show()

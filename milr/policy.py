@@ -47,7 +47,8 @@ class Policy:
         lr_min: float # a field of the subclass
         lr_max: float # too
 
-    def __post_init__(self): _check(self)
+    def __post_init__(self):
+        _check(self)
 
     def around(self,
         lr:float, # the desired learning rate, such as the optimizer's
@@ -55,11 +56,13 @@ class Policy:
         keep_start:bool|None=None, # as the field; None: also where `lr_min` was open
     ): # a policy of the same kind
         "The policy with nothing left open: bounds around a learning rate, step sizes in proportion to LR_max."
-        if OPEN in (self.lr_min, self.lr_max) and not (math.isfinite(lr) and lr > 0): raise ValueError(f"bounds are set around a positive learning rate, got {lr}")
+        if OPEN in (self.lr_min, self.lr_max) and not (math.isfinite(lr) and lr > 0):
+            raise ValueError(f"bounds are set around a positive learning rate, got {lr}")
         low = min(lr, lr if self.lr_max is OPEN else self.lr_max)/factor if self.lr_min is OPEN else self.lr_min
         high = max(lr, low)*factor if self.lr_max is OPEN else self.lr_max
         sizes = {name: unit*high for name, unit in self.steps.items() if getattr(self, name) is OPEN}
-        if keep_start is None: keep_start = self.keep_start or self.lr_min is OPEN
+        if keep_start is None:
+            keep_start = self.keep_start or self.lr_min is OPEN
         return replace(self, lr_min=low, lr_max=high, keep_start=keep_start, **sizes)
 
     def __call__(self,
@@ -80,7 +83,8 @@ class Policy:
         policy, last = _closed(self), last_valid(history)
         if len(last) < 2: return policy.bound(lr if policy.keep_start else policy.lr_min), "start"
         if not is_valid(history[-1]): return policy.bound(lr), "hold"
-        if policy.needs_reference: _check_reference(policy, reference)
+        if policy.needs_reference:
+            _check_reference(policy, reference)
         new, branch = policy.rule(lr, *last, reference)
         return policy.bound(new), branch
 
@@ -107,11 +111,14 @@ def _check(policy):
     for f in fields(policy):
         value = getattr(policy, f.name)
         if f.name == "keep_start":
-            if not isinstance(value, bool): raise TypeError(f"{name}: keep_start must be True or False, got {value!r}")
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}: keep_start must be True or False, got {value!r}")
             continue
         if value is OPEN and f.name in ("lr_min", "lr_max", *policy.steps): continue
-        if isinstance(value, bool) or not isinstance(value, Real): raise TypeError(f"{name}: {f.name} must be a number, got {value!r}")
-        if not math.isfinite(value) or value < 0: raise ValueError(f"{name}: {f.name} must be finite and not negative, got {value}")
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name}: {f.name} must be a number, got {value!r}")
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name}: {f.name} must be finite and not negative, got {value}")
     if low == 0 or high == 0 or low is not OPEN and high is not OPEN and low > high:
         raise ValueError(f"{name}: need 0 < lr_min <= lr_max, got lr_min={low}, lr_max={high}")
 
@@ -119,8 +126,8 @@ def _check(policy):
 def _closed(policy):
     "The policy with its step sizes; a bound that is open cannot be guessed here."
     if policy.lr_min is OPEN or policy.lr_max is OPEN:
-        raise ValueError(f"{type(policy).__name__}: lr_min={policy.lr_min}, lr_max={policy.lr_max}; give both bounds, or a learning rate "
-            "to set them around, policy.around(lr). MutualInformationLR sets them around the optimizer's own")
+        raise ValueError(f"{type(policy).__name__}: lr_min={policy.lr_min}, lr_max={policy.lr_max}; "
+            "give both bounds, or a learning rate to set them around, policy.around(lr). MutualInformationLR sets them around the optimizer's own")
     if all(getattr(policy, name) is not OPEN for name in policy.steps): return policy
     return policy.around(policy.lr_max)
 
@@ -128,8 +135,10 @@ def _closed(policy):
 def _check_reference(policy, reference):
     "A policy that tracks the value cannot do without IXY."
     name = type(policy).__name__
-    if reference is None: raise ValueError(f"{name} compares with the reference IXY; pass `reference`, e.g. from milr.reference.reference_mi")
-    if not is_valid(reference): raise ValueError(f"{name}: the reference IXY must be finite and positive, got {reference}")
+    if reference is None:
+        raise ValueError(f"{name} compares with the reference IXY; pass `reference`, e.g. from milr.reference.reference_mi")
+    if not is_valid(reference):
+        raise ValueError(f"{name}: the reference IXY must be finite and positive, got {reference}")
 
 # %% ../nbs/02_policy.ipynb #c017
 @dataclass(frozen=True)
@@ -219,7 +228,8 @@ class SequentialPolicy:
 
     def around(self, lr, factor=10., keep_start=None):
         "As `Policy.around`, for every policy."
-        return replace(self, policies=[p.around(lr, factor, keep_start) if hasattr(p, "around") else p for p in self.policies])
+        policies = [p.around(lr, factor, keep_start) if hasattr(p, "around") else p for p in self.policies]
+        return replace(self, policies=policies)
 
     @property
     def needs_reference(self): return any(p.needs_reference for p in self.policies)
@@ -229,7 +239,8 @@ def _check_sequence(policies, milestones):
     "One milestone between two policies, increasing."
     if len(milestones) != len(policies) - 1:
         raise ValueError(f"{len(policies)} policies need {max(len(policies) - 1, 0)} milestones between them, got {len(milestones)}")
-    if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in milestones) or list(milestones) != sorted(set(milestones)):
+    whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) and epoch >= 1 for epoch in milestones)
+    if not whole or list(milestones) != sorted(set(milestones)):
         raise ValueError(f"milestones are increasing whole epochs from 1, got {milestones}")
     if any(not hasattr(p, "decide") for p in policies):
         raise TypeError(f"expected policies such as ChangePolicy(), got {[type(p).__name__ for p in policies]}")

@@ -20,7 +20,8 @@ def _lightning()->Any: # a module
     names = ("lightning.pytorch", "pytorch_lightning")
     get_torchvision()
     for name in sorted(names, key=lambda n: n not in sys.modules):
-        try: return import_module(name)
+        try:
+            return import_module(name)
         except ModuleNotFoundError as e:
             if e.name not in (name, name.split(".")[0]): raise
     raise ModuleNotFoundError("Lightning is not installed; pip install 'milr[lightning]'")
@@ -32,11 +33,15 @@ def find_optimizer(
 )->torch.optim.Optimizer:
     "The optimizer whose learning rate is to be set."
     found = trainer.optimizers
-    if index is None and len(found) != 1: raise ValueError(f"the module has {len(found)} optimizers; pass optimizer=<number> (one callback for each that should follow its layers)")
-    if index is not None and not 0 <= index < len(found): raise ValueError(f"optimizer={index}, but the module has {len(found)}; they count from 0")
+    if index is None and len(found) != 1:
+        raise ValueError(f"the module has {len(found)} optimizers; "
+            "pass optimizer=<number> (one callback for each that should follow its layers)")
+    if index is not None and not 0 <= index < len(found):
+        raise ValueError(f"optimizer={index}, but the module has {len(found)}; they count from 0")
     chosen = found[index or 0]
     if any(c.scheduler.optimizer is chosen for c in trainer.lr_scheduler_configs):
-        raise ValueError("configure_optimizers returns a scheduler for this optimizer, which would overwrite the learning rate; return the optimizer alone")
+        raise ValueError("configure_optimizers returns a scheduler for this optimizer, which would overwrite the learning rate; "
+            "return the optimizer alone")
     return chosen
 
 # %% ../../nbs/integrations/lightning.ipynb #c010
@@ -53,9 +58,11 @@ class MutualInformationLRCallback(Callback):
         every:int=1, # epochs from one measurement to the next
     ):
         super().__init__()
-        if not callable(probe): raise TypeError(f"probe must be a LayerProbe or a function that measures, got {type(probe).__name__}")
+        if not callable(probe):
+            raise TypeError(f"probe must be a LayerProbe or a function that measures, got {type(probe).__name__}")
         if every < 1: raise ValueError(f"every must be at least 1 epoch, got {every}")
-        self.policy, self.probe, self.reference, self.optimizer, self.every = policy, probe, reference, optimizer, every
+        self.policy, self.probe, self.reference = policy, probe, reference
+        self.optimizer, self.every = optimizer, every
         self.scheduler: MutualInformationLR|None = None
         self._saved: dict|None = None
         self._step = -1
@@ -68,7 +75,8 @@ class MutualInformationLRCallback(Callback):
 
     def on_train_start(self, trainer, pl_module):
         "Begin, or go on from a checkpoint."
-        self.scheduler = MutualInformationLR(find_optimizer(trainer, self.optimizer), self.policy, self.probe, self.reference)
+        optimizer = find_optimizer(trainer, self.optimizer)
+        self.scheduler = MutualInformationLR(optimizer, self.policy, self.probe, self.reference)
         saved, self._saved = self._saved or dict(step=-1), None
         self._step = saved["step"]
         if "scheduler" in saved: self.scheduler.load_state_dict(saved["scheduler"])
@@ -84,11 +92,13 @@ class MutualInformationLRCallback(Callback):
     def _act(self, trainer):
         "Measure, set and log, if the weights have moved since the last time."
         if trainer.global_step == self._step or (trainer.current_epoch + 1) % self.every: return
-        self.scheduler.step(); self._step = trainer.global_step
+        self.scheduler.step()
+        self._step = trainer.global_step
         row = flat_record(self.history[-1], group_names(self.scheduler.optimizer))
         numbers = {k: v for k, v in row.items() if k.startswith(("mi/", "lr/"))}
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in numbers.items()})
-        for logger in trainer.loggers: logger.log_metrics(numbers, step=trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=trainer.global_step)
 
     def state_dict(self)->dict: # plain values, part of Lightning's checkpoint
         return dict(scheduler=self.scheduler.state_dict(), step=self._step) if self.scheduler else {}

@@ -12,7 +12,8 @@ import torch
 from ..scheduler import MutualInformationLR, flat_record, get_lrs, group_names
 from ..vision import get_torchvision
 get_torchvision()      # Transformers imports it too, which fails beside a CPU build of torch unless this came first
-try: from transformers import TrainerCallback
+try:
+    from transformers import TrainerCallback
 except ModuleNotFoundError as e:
     if e.name != "transformers": raise
     raise ModuleNotFoundError("Transformers is not installed; pip install 'milr[transformers]'") from None
@@ -40,10 +41,12 @@ class MutualInformationTrainerCallback(TrainerCallback):
         every_epochs:int|None=None, # or epochs; 1 if neither is given
         log:Callable|None=None, # trainer.log; None: the numbers stay in `history`
     ):
-        if not callable(probe): raise TypeError(f"probe must be a LayerProbe or a function that measures, got {type(probe).__name__}")
+        if not callable(probe):
+            raise TypeError(f"probe must be a LayerProbe or a function that measures, got {type(probe).__name__}")
         if every_steps and every_epochs: raise ValueError("pass every_steps or every_epochs, not both")
-        for n in (every_steps, every_epochs):
-            if n is not None and n < 1: raise ValueError(f"every_steps and every_epochs must be at least 1, got {n}")
+        for interval in (every_steps, every_epochs):
+            if interval is not None and interval < 1:
+                raise ValueError(f"every_steps and every_epochs must be at least 1, got {interval}")
         self.policy, self.probe, self.reference, self.log = policy, probe, reference, log
         self.every_steps, self.every_epochs = every_steps, None if every_steps else every_epochs or 1
         self.scheduler: MutualInformationLR|None = None
@@ -53,26 +56,35 @@ class MutualInformationTrainerCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, optimizer:Any=None, lr_scheduler:Any=None, **kw):
         "Begin, or go on from the Trainer's checkpoint."
-        if args.lr_scheduler_type != "constant": raise ValueError(f'the Trainer\'s own schedule is {str(args.lr_scheduler_type)!r}, which would overwrite the learning rate; pass TrainingArguments(lr_scheduler_type="constant")')
+        if args.lr_scheduler_type != "constant":
+            raise ValueError(f"the Trainer's own schedule is {str(args.lr_scheduler_type)!r}, which would overwrite the learning rate; "
+                'pass TrainingArguments(lr_scheduler_type="constant")')
         if state.global_step == 0:
-            for g in optimizer.param_groups: g.pop("initial_lr", None)      # the Trainer's schedule marked a fresh optimizer as used
+            for group in optimizer.param_groups:
+                group.pop("initial_lr", None)      # the Trainer's schedule marked a fresh optimizer as used
         self.scheduler = MutualInformationLR(optimizer, self.policy, self.probe, self.reference)
-        if saved := state.stateful_callbacks.get(_KEY): self.scheduler.load_state_dict(saved)
+        if saved := state.stateful_callbacks.get(_KEY):
+            self.scheduler.load_state_dict(saved)
         hand_over(lr_scheduler, optimizer)
 
     def on_step_end(self, args, state, control, lr_scheduler:Any=None, **kw):
-        if self.every_steps and state.global_step % self.every_steps == 0: self._act(state, control, lr_scheduler)
+        if self.every_steps and state.global_step % self.every_steps == 0:
+            self._act(state, control, lr_scheduler)
 
     def on_epoch_end(self, args, state, control, lr_scheduler:Any=None, **kw):
         "An epoch that max_steps cut short is not one."
         epoch = round(state.epoch)
-        if self.every_epochs and abs(state.epoch - epoch) < 1e-6 and epoch % self.every_epochs == 0: self._act(state, control, lr_scheduler)
+        if self.every_epochs and abs(state.epoch - epoch) < 1e-6 and epoch % self.every_epochs == 0:
+            self._act(state, control, lr_scheduler)
 
     def _act(self, state, control, lr_scheduler):
         "Measure, set, remember and log."
-        s = self.scheduler; s.step(); hand_over(lr_scheduler, s.optimizer)
-        state.stateful_callbacks[_KEY] = s.state_dict()
-        row = flat_record(s.history[-1], group_names(s.optimizer))
+        scheduler = self.scheduler
+        scheduler.step()
+        hand_over(lr_scheduler, scheduler.optimizer)
+        state.stateful_callbacks[_KEY] = scheduler.state_dict()
+        row = flat_record(scheduler.history[-1], group_names(scheduler.optimizer))
         due = control.should_log
-        if self.log: self.log({k: v for k, v in row.items() if k.startswith(("mi/", "lr/"))})
+        if self.log:
+            self.log({name: value for name, value in row.items() if name.startswith(("mi/", "lr/"))})
         control.should_log = due        # logging counts as the Trainer's own log, which may be still to come
