@@ -44,12 +44,22 @@ def test_the_readme_says_what_drives_the_policy_best():
     "The line on signals, against which the paper's claim stands."
     assert answer_lines(found(), solved(ROOT/"figures"/"schedules.csv"))[-1] in (ROOT/"README.md").read_text(encoding="utf-8")
 
+def cells(notebook):
+    return json.loads((ROOT/"nbs"/notebook).read_text(encoding="utf-8"))["cells"]
+
 def study():
-    return json.loads((ROOT/"nbs"/"studies"/"reproduction.ipynb").read_text(encoding="utf-8"))["cells"]
+    return cells("studies/reproduction.ipynb")
+
+def markdown_outputs(cells):
+    "All Markdown that a notebook's code has shown, as one text."
+    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    return "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
+
+def test_the_walk_through_the_paper_shows_what_the_records_give():
+    assert markdown_table(summary_rows(found())) in markdown_outputs(cells("00_paper.ipynb")), "make pages"
 
 def test_the_study_shows_what_the_records_give():
-    outputs = [o["data"]["text/markdown"] for c in study() if c["cell_type"] == "code" for o in c["outputs"] if "text/markdown" in o.get("data", {})]
-    shown = "\n".join("".join(o) for o in outputs)
+    shown = markdown_outputs(study())
     for claims, column in ((MNIST_CLAIMS, "narrow"), (MNIST_CLAIMS, "paper's size"), (CIFAR10_CLAIMS, "CIFAR-10")):
         assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, f"run the reproduction study again: {column} is stale"
     for line in answer_lines(found(), solved(ROOT/"figures"/"schedules.csv")): assert line in shown
