@@ -113,6 +113,6 @@ rows = [dict(x=torch.ones(3), labels=torch.tensor(1.))]*8
 args = TrainingArguments({str(tmp_path)!r}, num_train_epochs=4, learning_rate=3e-4, per_device_train_batch_size=4, lr_scheduler_type="constant",
     report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", logging_strategy="no")
 Trainer(Net(), args, train_dataset=rows, callbacks=[mi]).train()
-print([sorted({round(lr, 6) for lr in r["lr"]}) for r in mi.history])
+print([sorted(set(round(lr, 6) for lr in r["lr"])) for r in mi.history])
 """)
     assert done.stdout.strip().endswith("[[0.0003], [0.0003], [0.00075], [0.0009]]"), done.stdout + done.stderr[-3000:]
