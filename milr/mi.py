@@ -7,9 +7,10 @@ __all__ = ['ross_reference', 'ksg_reference', 'mutual_information', 'ross_mi', '
 
 # %% ../nbs/00_mi.ipynb #c002
 import math, numbers, warnings
-from typing import NamedTuple
-import numpy as np, torch
-from scipy.special import chdtri
+import torch
+from .checks import Continuous, as_labels, as_samples, as_target, check_base, check_k, check_metric, one_of, warn_rare
+from .neighbours import PATHS, ksg_terms, ross_terms, spread
+from .projection import projected_terms
 
 # %% ../nbs/00_mi.ipynb #c006
 def ross_reference(x:torch.Tensor, # samples, shape (n, d)
@@ -25,17 +26,6 @@ def ross_reference(x:torch.Tensor, # samples, shape (n, d)
     psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
     return psi(len(x)) + psi(k) - (psi(same.sum(1)) + psi(m)).mean()
 
-# %% ../nbs/00_mi.ipynb #c008a
-def _spread(
-    v:torch.Tensor, # samples of one variable, shape (n, d)
-    p:float, # the norm
-)->torch.Tensor: # 0-dim float64, positive
-    "The median distance from the median, of the samples that are not there; 1 for a constant."
-    v = v.double()
-    away = (v - v.median(0).values).norm(p, dim=1)
-    away = away[away > 0]
-    return away.median() if len(away) else away.new_ones(())
-
 # %% ../nbs/00_mi.ipynb #c009
 def ksg_reference(x:torch.Tensor, # samples, shape (n, d)
                   y:torch.Tensor, # samples, shape (n, e)
@@ -47,7 +37,7 @@ def ksg_reference(x:torch.Tensor, # samples, shape (n, d)
     "KSG 1 and 2 as one reads them; N² memory, no ties."
     def distances(v):
         between = (v[:, None] - v[None]).norm(p, dim=-1).fill_diagonal_(math.inf)
-        return between/_spread(v, p) if rescale else between
+        return between/spread(v, p) if rescale else between
     psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
     dx, dy = distances(x.double()), distances(y.double())
     rho, near = torch.maximum(dx, dy).topk(k, largest=False)
@@ -60,687 +50,6 @@ def ksg_reference(x:torch.Tensor, # samples, shape (n, d)
     n_x = (dx <= side_x).sum(1)
     n_y = (dy <= side_y).sum(1)
     return psi(k) - 1/k + psi(len(x)) - (psi(n_x) + psi(n_y)).mean()
-
-# %% ../nbs/00_mi.ipynb #c012
-def _expected_digamma(a, s, s_c, j): # int tensors, one entry a sample
-    "E[ψ(a+P)], P the place of the j-th of `s_c` marked items when `s` tied items come in random order."
-    a, s, s_c, j = (v.double() for v in (a, s, s_c, j))
-    out = torch.digamma(a + j)                                                          # all marked: P = j
-    out = torch.where((s > s_c) & (a == 0), torch.digamma(j) + torch.digamma(s+1) - torch.digamma(s_c+1), out)
-    rest = ((s > s_c) & (a > 0)).nonzero().squeeze(1)
-    if len(rest):
-        rows, back = torch.unique(torch.stack([a, s, s_c, j])[:, rest], dim=1, return_inverse=True)
-        step = max(1, int(2**20 / float(rows[1].max())))
-        out[rest] = torch.cat([_tie_sum(*part) for part in rows.split(step, dim=1)])[back]
-    return out
-
-# %% ../nbs/00_mi.ipynb #c013
-def _tie_sum(a, s, s_c, j):
-    "The sum over the places P, weighted by their negative-hypergeometric probability."
-    p = torch.arange(1, int(s.max())+1, device=a.device, dtype=torch.float64)
-    a, s, s_c, j = (v[:, None] for v in (a, s, s_c, j))
-    log_choose = lambda n, r: torch.lgamma((n+1).clamp(min=1)) - torch.lgamma((r+1).clamp(min=1)) - torch.lgamma((n-r+1).clamp(min=1))
-    log_p = log_choose(p-1, j-1) + log_choose(s-p, s_c-j) - log_choose(s, s_c)
-    possible = (p >= j) & (p <= s - s_c + j)
-    return (torch.where(possible, log_p, -math.inf).exp() * torch.digamma(a+p)).sum(1)
-
-# %% ../nbs/00_mi.ipynb #c017
-def _tensor(v, # a torch tensor or NumPy array
-            name:str, # what the messages call it
-           )->torch.Tensor: # the same numbers, dense and real
-    "`v` as a tensor, without a copy where possible."
-    if isinstance(v, np.ndarray): v = _from_numpy(v, name)
-    if not isinstance(v, torch.Tensor): raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: pass np.asarray({name})")
-    if v.is_quantized: raise TypeError(f"{name} is quantised; pass {name}.dequantize()")
-    if v.is_nested: raise TypeError(f"{name} is a nested tensor; pass torch.nested.to_padded_tensor({name}, 0.)")
-    if v.layout != torch.strided: raise TypeError(f"{name} is sparse ({v.layout}); pass {name}.to_dense()")
-    if v.is_meta: raise TypeError(f"{name} is on the meta device and holds no numbers; pass a tensor with data")
-    if v.is_complex(): raise TypeError(f"{name} is complex; pass torch.view_as_real({name}) to treat it as two real features")
-    return v.detach()
-
-# %% ../nbs/00_mi.ipynb #c018
-def _from_numpy(a:np.ndarray, name:str)->torch.Tensor:
-    "A NumPy array of numbers as a tensor."
-    if np.ma.is_masked(a): raise TypeError(f"{name} has masked entries; drop or fill them first")
-    if a.dtype.kind == 'c': raise TypeError(f"{name} is complex; pass its real and imaginary parts as two features")
-    if a.dtype.kind not in 'biuf': raise TypeError(f"{name} has dtype {a.dtype}; expected numbers: encode classes as integers with np.unique({name}, return_inverse=True)[1]")
-    if a.dtype.itemsize > 8: a = a.astype(np.float64)                 # longdouble
-    a = np.asarray(a).astype(a.dtype.newbyteorder('='), copy=False)   # torch knows the machine's byte order only
-    if any(step < 0 for step in a.strides): a = a.copy()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)                  # a read-only array is fine: it is never written
-        return torch.from_numpy(a)
-
-# %% ../nbs/00_mi.ipynb #c020
-def _samples(x, name:str='x')->torch.Tensor: # shape (n, d), float32 or float64
-    "Check one variable and flatten what follows its first axis."
-    x = _tensor(x, name)
-    if x.ndim == 0: raise ValueError(f"{name} is a single number; expected samples along the first axis, shape (n, ...)")
-    if len(x) == 0: raise ValueError(f"{name} is empty; expected at least k+1 samples along the first axis")
-    if x.numel() == 0: raise ValueError(f"{name} has shape {tuple(x.shape)}, no features; expected at least one number a sample")
-    if x.device.type == 'mps': x = x.cpu()                            # that device has no float64
-    wide = x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
-    return _moderate(x.reshape(len(x), -1).to(torch.float64 if wide else torch.float32), name)
-
-def _moderate(x, name):
-    top = float(torch.stack(torch.aminmax(x)).abs().max())            # NaN and infinities come through
-    if not math.isfinite(top): raise ValueError(f"{name} holds NaN or infinite values; expected finite numbers: find where they arise, or drop those samples")
-    e = math.frexp(top)[1]
-    if abs(e) < 40 or top == 0: return x
-    for part in (-e//2, -e - -e//2): x = torch.ldexp(x.double(), torch.tensor(part, device=x.device))   # in two steps: 2^1073 is no float64
-    return x
-
-# %% ../nbs/00_mi.ipynb #c021
-_SEVERAL_LABELS = "torch.unique(y, dim=0, return_inverse=True)[1] makes each combination of several labels a class"
-
-def _labels(y, name:str='y')->torch.Tensor: # shape (n,), int64
-    "Check class labels."
-    y = _tensor(y, name)
-    if y.is_floating_point():
-        raise TypeError(f"{name} has dtype {y.dtype}; expected integer class labels: pass {name}.long()")
-    if y.ndim != 1:
-        raise ValueError(f"{name} has shape {tuple(y.shape)}; expected one integer label a sample, shape (n,): pass {name}.argmax(1) for one-hot rows, "
-                         f"{name}.squeeze(1) for a column, or floats for a continuous Y; {_SEVERAL_LABELS}")
-    return y.long()
-
-class _Continuous(NamedTuple):
-    "Numbers that are known to be a continuous variable, whatever they look like."
-    values: torch.Tensor # shape (n, e)
-
-def _target(y)->torch.Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
-    "Integers and booleans are labels; floats are a continuous variable."
-    if isinstance(y, _Continuous): return y.values
-    y = _tensor(y, 'y')
-    if not y.is_floating_point(): return _labels(y)
-    if _looks_like_labels(y):
-        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a continuous variable. "
-                      "Pass y.long() for the label-aware estimator, or use ksg_mi, which says that y is continuous", stacklevel=4)
-    elif _looks_like_many_labels(y):
-        warnings.warn("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several labels a sample or one-hot rows; it is treated "
-                      f"as a continuous variable. {_SEVERAL_LABELS}; ksg_mi says that y is continuous", stacklevel=4)
-    return _samples(y, 'y')
-
-def _looks_like_labels(y)->bool:
-    "One column of whole numbers, each ten times on average?"
-    return y.ndim == 1 and len(y) > 20 and bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10
-
-def _looks_like_many_labels(y)->bool:
-    "Several columns of zeros and ones?"
-    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all())
-
-# %% ../nbs/00_mi.ipynb #c022
-def _check_k(k, n:int)->int:
-    "`k` as an int with 1 <= k < n."
-    if isinstance(k, (bool, np.bool_)) or not isinstance(k, numbers.Integral): raise TypeError(f"k is {k!r}; expected a whole number of neighbours such as 3")
-    if k < 1: raise ValueError(f"k is {k}; expected at least 1 neighbour")
-    if k >= n: raise ValueError(f"k is {k} but there are only {n} samples; pass k < n, or more samples")
-    return int(k)
-
-def _check_base(base)->float: # ln(base), which turns nats into the wanted unit
-    "Any positive base but 1."
-    if isinstance(base, bool) or not isinstance(base, numbers.Real): raise TypeError(f"base is {base!r}; expected a number such as 2 (bits) or math.e (nats)")
-    if not (base > 0 and base != 1 and math.isfinite(base)): raise ValueError(f"base is {base}; expected a positive number other than 1, such as 2 (bits) or math.e (nats)")
-    return math.log(base)
-
-def _check_metric(metric:str)->float: # the p of the norm
-    "Euclidean or max-norm."
-    return 2. if _one_of(metric, 'metric', ('euclidean', 'chebyshev')) == 'euclidean' else math.inf
-
-def _one_of(value, name:str, choices:tuple):
-    "`value` if it is one of the choices."
-    if not isinstance(value, (str, int, type(None))) or isinstance(value, bool) or value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
-    return value
-
-# %% ../nbs/00_mi.ipynb #c024
-def _rows(n:int, chunk:int, device): return torch.arange(n, device=device).split(max(1, chunk // n))
-
-def _cdist(a, b, p): return torch.cdist(a, b, p=p, compute_mode='donot_use_mm_for_euclid_dist')
-
-def _stats_torch(x, y, kk, p, chunk, rows=None): # (n,d) floats, (n,) labels, (n,) k per sample
-    "Counts by chunked distances, for all samples or only for `rows`."
-    x = x.double(); rows = torch.arange(len(x), device=x.device) if rows is None else rows
-    out, step = torch.empty(4, len(rows), dtype=torch.long, device=x.device), max(1, chunk // len(x))   # filled in place: small results kept between large blocks keep the blocks' memory too
-    for i, part in zip(rows.split(step), out.split(step, 1)):
-        d = _cdist(x[i], x, p); d.scatter_(1, i[:, None], math.inf)
-        own = d.masked_fill(y[i][:, None] != y, math.inf)
-        r = own.topk(int(kk[i].max()), largest=False).values.gather(1, kk[i][:, None]-1)
-        part.copy_(torch.stack([(d < r).sum(1), (d == r).sum(1), (own < r).sum(1), (own == r).sum(1)]))
-    return out
-
-# %% ../nbs/00_mi.ipynb #c027
-def _first(test, lo, hi, guess=None):
-    "First index in [lo, hi) where the monotone `test` holds, else hi; all samples at once."
-    if guess is not None:                                             # within two places, else everywhere
-        l, h = torch.maximum(guess-2, lo), torch.minimum(guess+2, hi)
-        fits = ((l == lo) | ~test((l-1).clamp(min=0))) & ((h == hi) | test(h.clamp(max=len(h)-1)))
-        lo, hi = torch.where(fits, l, lo), torch.where(fits, h, hi)
-    for _ in range(int((hi - lo).max()).bit_length()):
-        mid = (lo + hi) // 2
-        yes = test(mid.clamp(max=len(mid)-1)) & (mid < hi)
-        hi = torch.where(yes, mid, hi); lo = torch.where(yes | (mid >= hi), lo, mid+1)
-    return hi
-
-def _count_1d(points, v, r, lo, hi):
-    "How many points[lo:hi], sorted, are nearer than r to v, and how many at r."
-    right, left = (torch.searchsorted(points, v+r), torch.searchsorted(points, v-r)) if points is not v else (None, None)
-    lt = _first(lambda j: points[j]-v >= r, lo, hi, right) - _first(lambda j: v-points[j] < r, lo, hi, left)
-    le = _first(lambda j: points[j]-v > r, lo, hi, right) - _first(lambda j: v-points[j] <= r, lo, hi, left)
-    lt = torch.where(r > 0, lt-1, 0)                                  # not the sample itself
-    return lt, le - 1 - lt
-
-# %% ../nbs/00_mi.ipynb #c028
-def _stats_sort(x, y, kk, p, chunk):
-    "Counts in one dimension, N log N, on any device."
-    n, x = len(x), x[:, 0].double()
-    points, order = x.sort(); order = order[y[order].sort(stable=True).indices]
-    v, ys, k = x[order], y[order].contiguous(), kk[order]; at = torch.arange(n, device=x.device)
-    start, end = torch.searchsorted(ys, ys), torch.searchsorted(ys, ys, right=True)
-    side = torch.arange(1, int(kk.max())+1, device=x.device)
-    j = at[:, None] + torch.cat([-side, side])
-    d = (v[j.clamp(0, n-1)] - v[:, None]).abs().masked_fill((j < start[:, None]) | (j >= end[:, None]), math.inf)
-    r = d.sort(1).values.gather(1, k[:, None]-1)[:, 0]
-    a, s = _count_1d(points, v, r, torch.zeros_like(at), torch.full_like(at, n))
-    a_c, s_c = (k-1, torch.ones_like(k)) if bool((s == 1).all()) else _count_1d(v, v, r, start, end)
-    out = torch.empty(4, n, dtype=torch.long, device=x.device); out[:, order] = torch.stack([a, s, a_c, s_c])
-    return out
-
-# %% ../nbs/00_mi.ipynb #c030
-def _stats_tree(x, y, kk, p, chunk):
-    "Counts by scipy's cKDTree."
-    from scipy.spatial import cKDTree                                 # here, because few need it and it takes a second to import
-    X, Y, K = x.double().numpy(), y.numpy(), kk.numpy()
-    r = np.empty(len(X))
-    for c in np.unique(Y):
-        i = np.flatnonzero(Y == c); k = int(K[i[0]])
-        r[i] = cKDTree(X[i]).query(X[i], [k+1], p=p)[0][:, 0]
-    tree = cKDTree(X); within = lambda r: tree.query_ball_point(X, r, p=p, return_length=True)
-    a, s = within(r*(1-1e-12)) - 1, within(r*(1+1e-12))
-    out = torch.from_numpy(np.stack([a, s-a-1, K-1, np.ones_like(K)]))
-    tied = torch.from_numpy(np.flatnonzero((s-a != 2) | (r == 0)))
-    if len(tied): out[:, tied] = _stats_torch(x, y, kk, p, chunk, tied)
-    return out
-
-# %% ../nbs/00_mi.ipynb #c032
-try: import numba
-except ImportError: numba = None
-
-def _compile(f):
-    "Compile when Numba is there; keep the result on disk when a folder can be written."
-    if numba is None: return f
-    flags = dict(nogil=True, error_model='numpy')
-    try: return numba.njit(f, cache=True, **flags)
-    except RuntimeError: return numba.njit(f, **flags)
-
-# %% ../nbs/00_mi.ipynb #c033
-def _by_class(y, k): # labels 0..C-1, neighbours a sample, both tensors
-    "Order by class; for each place in it the first and last+1 place of its class, and k."
-    y = y.numpy(); order = np.argsort(y, kind='stable'); ys = y[order]
-    return order, np.searchsorted(ys, ys), np.searchsorted(ys, ys, 'right'), k.numpy()[order]
-
-@_compile
-def _kth(values, k, best): # `best`: room for k numbers
-    "The k-th smallest value."
-    best[:k] = np.inf
-    for v in values:
-        if v < best[k-1]:
-            p = k-1
-            while p > 0 and best[p-1] > v: best[p] = best[p-1]; p -= 1
-            best[p] = v
-    return best[k-1]
-
-@_compile
-def _own_counts(d, r, stats, i):
-    "Write how many of the own class are nearer than r, and at r."
-    lt = eq = 0
-    for v in d: lt += v < r; eq += v == r
-    stats[0, i] = stats[2, i] = lt
-    stats[1, i] = stats[3, i] = eq
-
-# %% ../nbs/00_mi.ipynb #c035
-@_compile
-def _squares(XT, i, j, out):
-    "Squared Euclidean distances from sample i to samples j, j+1, ... (four features a pass)."
-    d, m = len(XT), len(out)
-    out[:] = 0.
-    for q in range(0, d-3, 4):
-        a, b, c, e = XT[q, j:j+m], XT[q+1, j:j+m], XT[q+2, j:j+m], XT[q+3, j:j+m]
-        va, vb, vc, ve = XT[q, i], XT[q+1, i], XT[q+2, i], XT[q+3, i]
-        for p in range(m):
-            ta, tb, tc, te = a[p]-va, b[p]-vb, c[p]-vc, e[p]-ve
-            out[p] += (ta*ta + tb*tb) + (tc*tc + te*te)
-    for q in range(d - d%4, d):
-        a, va = XT[q, j:j+m], XT[q, i]
-        for p in range(m): t = a[p]-va; out[p] += t*t
-
-@_compile
-def _largest(XT, i, j, out):
-    "Max-norm distances from sample i to samples j, j+1, ... (four features a pass)."
-    d, m = len(XT), len(out)
-    out[:] = 0.
-    for q in range(0, d-3, 4):
-        a, b, c, e = XT[q, j:j+m], XT[q+1, j:j+m], XT[q+2, j:j+m], XT[q+3, j:j+m]
-        va, vb, vc, ve = XT[q, i], XT[q+1, i], XT[q+2, i], XT[q+3, i]
-        for p in range(m):
-            ta, tb, tc, te = abs(a[p]-va), abs(b[p]-vb), abs(c[p]-vc), abs(e[p]-ve)
-            ta = ta if ta > tb else tb; tc = tc if tc > te else te; ta = ta if ta > tc else tc
-            out[p] = ta if ta > out[p] else out[p]
-    for q in range(d - d%4, d):
-        a, va = XT[q, j:j+m], XT[q, i]
-        for p in range(m): t = abs(a[p]-va); out[p] = t if t > out[p] else out[p]
-
-# %% ../nbs/00_mi.ipynb #c036
-@_compile
-def _direct_own(XT, start, end, kk, euclid, r, stats):
-    "Distance r to the k-th neighbour of the own class, and the counts there."
-    row, best = np.empty(XT.shape[1]), np.empty(kk.max())
-    for i in range(len(r)):
-        own = row[:end[i]-start[i]]
-        if euclid: _squares(XT, i, start[i], own)
-        else: _largest(XT, i, start[i], own)
-        own[i-start[i]] = np.inf
-        r[i] = _kth(own, kk[i], best)
-        _own_counts(own, r[i], stats, i)
-
-@_compile
-def _direct_others(XT, end, euclid, r, lt, le, width):
-    "Count, over pairs of different classes, distances below and up to r, for both samples of a pair."
-    n, row = len(r), np.empty(width)
-    for j0 in range(0, n, width):
-        j1 = min(n, j0+width)
-        for i in range(j1):
-            j = max(end[i], j0)
-            if j >= j1: continue
-            d = row[:j1-j]
-            if euclid: _squares(XT, i, j, d)
-            else: _largest(XT, i, j, d)
-            rj, ltj, lej, ri, lti, lei = r[j:j1], lt[j:j1], le[j:j1], r[i], 0, 0
-            for p in range(len(d)):
-                lti += d[p] < ri; lei += d[p] <= ri
-                ltj[p] += d[p] < rj[p]; lej[p] += d[p] <= rj[p]
-            lt[i] += lti; le[i] += lei
-
-# %% ../nbs/00_mi.ipynb #c037
-def _stats_direct(x, y, kk, p, chunk):
-    "Counts by compiled differences; memory is one float64 copy of x."
-    order, start, end, k = _by_class(y, kk)
-    XT = np.ascontiguousarray(x.numpy()[order].T, dtype=np.float64); n = len(order)
-    r, stats, lt, le = np.empty(n), np.empty((4, n), np.int64), np.zeros(n), np.zeros(n)
-    _direct_own(XT, start, end, k, p == 2, r, stats)
-    _direct_others(XT, end, p == 2, r, lt, le, 512)
-    return _unsorted(stats, lt, le, order)
-
-def _unsorted(stats, lt, le, order):
-    "Add the other classes' counts and undo the sorting."
-    stats[0] += lt.astype(np.int64); stats[1] += (le-lt).astype(np.int64)
-    out = np.empty_like(stats); out[:, order] = stats
-    return torch.from_numpy(out)
-
-# %% ../nbs/00_mi.ipynb #c039
-_kinds = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'nsz'})
-
-def _exact_squares(a, b):
-    "Squared distance by differences in float64."
-    s = 0.
-    for q in range(len(a)): t = np.float64(a[q])-np.float64(b[q]); s += t*t
-    return s
-
-if numba:
-    try: _exact_squares = numba.njit(_exact_squares, cache=True, **_kinds)
-    except RuntimeError: _exact_squares = numba.njit(_exact_squares, **_kinds)
-
-def _product(A, B, w):
-    "A @ B.T in float32, summed over panels of w features."
-    G = A[:, :w] @ B[:, :w].T
-    part = np.empty_like(G) if A.shape[1] > w else None
-    for q in range(w, A.shape[1], w): np.matmul(A[:, q:q+w], B[:, q:q+w].T, out=part); G += part
-    return G
-
-# %% ../nbs/00_mi.ipynb #c040
-@_compile
-def _product_own(G, i0, s, norm, eps, k, X, order, r, stats):
-    "From the products of samples i0, ... with their class, which begins at s: r and the counts there, exactly."
-    m = G.shape[1]; low, d, best = np.empty(m), np.empty(m), np.empty(k)
-    for t in range(len(G)):
-        i = i0+t
-        for u in range(m):
-            size = norm[i] + norm[s+u]
-            low[u] = size - 2.*G[t, u] - eps*size; d[u] = size - 2.*G[t, u] + eps*size
-        low[i-s] = d[i-s] = np.inf
-        reach, c = _kth(d, k, best), 0                    # the k-th neighbour is no further than this
-        for u in range(m):
-            if low[u] <= reach: d[c] = _exact_squares(X[order[i]], X[order[s+u]]); c += 1
-        r[i] = _kth(d[:c], k, best)
-        _own_counts(d[:c], r[i], stats, i)
-
-# %% ../nbs/00_mi.ipynb #c041
-@_compile
-def _product_others(G, i0, j0, end, hi, lo, below, above, r, X, order, lt, le):
-    "Count from the products of samples i0, ... with j0, ...; pairs too near to call are measured."
-    two = np.float32(2.)
-    for t in range(len(G)):
-        i = i0+t; a = max(end[i]-j0, 0); g = G[t, a:]; j = j0+a
-        hj, lj, bj, aj, ltj, lej = hi[j:], lo[j:], below[j:], above[j:], lt[j:], le[j:]
-        hi_i, lo_i, b_i, a_i = hi[i], lo[i], below[i], above[i]
-        sure = open_ = np.float32(0.)
-        for p in range(len(g)):
-            v = two*g[p]
-            in_i, in_j = hj[p]-v < b_i, hi_i-v < bj[p]      # surely nearer than r_i, than r_j
-            sure += in_i; ltj[p] += in_j; lej[p] += in_j
-            open_ += (in_i != (lj[p]-v <= a_i)) | (in_j != (lo_i-v <= aj[p]))
-        lt[i] += sure; le[i] += sure
-        if open_ > 0:
-            for p in range(len(g)):
-                v = two*g[p]
-                oi, oj = (hj[p]-v < b_i) != (lj[p]-v <= a_i), (hi_i-v < bj[p]) != (lo_i-v <= aj[p])
-                if oi or oj:
-                    d = _exact_squares(X[order[i]], X[order[j+p]])
-                    if oi: lt[i] += d < r[i]; le[i] += d <= r[i]
-                    if oj: ltj[p] += d < r[j+p]; lej[p] += d <= r[j+p]
-
-# %% ../nbs/00_mi.ipynb #c042
-def _centred(x, order):
-    "Rows in order, centred, float32, scaled by a power of two to moderate norms; the norms and the scale."
-    X = x.astype(np.float32, copy=False)[order] - x.mean(0, dtype=np.float64).astype(np.float32) if x.dtype == np.float32 else x[order] - x.mean(0)
-    scale, peak = 1., math.frexp(float(max(X.max(), -X.min())))[1]
-    if abs(peak) > 20: scale = 2.**-peak; X = X*scale
-    X = X.astype(np.float32, copy=False)
-    return X, np.einsum('ij,ij->i', X, X, dtype=np.float64), scale
-
-def _stats_matmul(x, y, kk, p, chunk):
-    "Counts by float32 products with every close call settled in float64; at most `chunk` products at once."
-    order, start, end, k = _by_class(y, kk); x = x.contiguous().numpy(); n, d = x.shape
-    X, norm, scale = _centred(x, order)
-    w = -(-d // -(-d // 512)); eps = 1.01*(w + -(-d//w) + 12)*2.**-24
-    r, stats = np.empty(n), np.empty((4, n), np.int64)
-    for s in np.unique(start):
-        e, step = end[s], max(1, chunk//(end[s]-s))
-        for i in range(s, e, step): _product_own(_product(X[i:min(e, i+step)], X[s:e], w), i, s, norm, eps, k[s], x, order, r, stats)
-    lt, le = _all_products(X, x, norm, eps, r, r*scale*scale, end, order, w, chunk)
-    return _unsorted(stats, lt, le, order)
-
-def _all_products(X, x, norm, eps, r, rs, end, order, w, chunk):
-    f32 = lambda v: v.astype(np.float32); n = len(X); lt, le = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    hi, lo = f32((1+eps)*norm), f32((1-eps)*norm)
-    below, above = f32(rs*(1-2.**-21) - (1+eps)*norm), f32(rs*(1+2.**-21) - (1-eps)*norm)
-    step = max(1, min(256, chunk//n))
-    for i in range(0, n, step):
-        if end[i] < n: _product_others(_product(X[i:i+step], X[end[i]:], w), i, end[i], end, hi, lo, below, above, r, x, order, lt, le)
-    return lt, le
-
-# %% ../nbs/00_mi.ipynb #c044
-@_compile
-def _staircase(X, order, centre, step, out):
-    "Which of 256 steps around the centre each number stands on; rows in order."
-    for i in range(len(X)):
-        a, o = X[order[i]], out[i]
-        for q in range(len(a)): o[q] = np.uint8(np.int32(min(255., max(0., (a[q]-centre[q])/step + 128.))))
-
-@_compile
-def _apart(a, b, limit):
-    "Whether any two steps are further apart than the limit; multiples of 128 features."
-    for q in range(0, len(a), 128):
-        aa, bb, c = a[q:q+128], b[q:q+128], False
-        for p in range(128): u, v = aa[p], bb[p]; c |= np.uint8(max(u, v)-min(u, v)) > limit
-        if c: return True
-    return False
-
-@_compile
-def _steps(r, step): return np.uint8(min(255., r/step + 1.01)) # so many steps apart can still be r
-
-# %% ../nbs/00_mi.ipynb #c046
-@_compile
-def _exact_largest(a, b):
-    "Max-norm distance in float64."
-    m = np.int64(0)
-    for q in range(len(a)): m = max(m, np.float64(abs(np.float64(a[q])-np.float64(b[q]))).view(np.int64))
-    return np.int64(m).view(np.float64)
-
-@_compile
-def _insert(top, tied, i, v, k):
-    "Keep the k smallest distances of sample i, and how many more equal the largest of them."
-    last = top[i, k-1]
-    if v == last: tied[i] += 1
-    if v >= last: return
-    p = k-1
-    while p > 0 and top[i, p-1] > v: top[i, p] = top[i, p-1]; p -= 1
-    top[i, p] = v
-    tied[i] = tied[i]+1 if top[i, k-1] == last else 0
-
-# %% ../nbs/00_mi.ipynb #c047
-@_compile
-def _largest_own(Q, step, start, kk, X, order, top, tied):
-    "The k nearest of the own class; a pair is dropped as soon as it exceeds both samples' k-th."
-    for i in range(len(Q)):
-        k = kk[i]
-        for j in range(start[i], i):
-            if not _apart(Q[i], Q[j], _steps(max(top[i, k-1], top[j, k-1]), step)):
-                v = _exact_largest(X[order[i]], X[order[j]])
-                _insert(top, tied, i, v, k); _insert(top, tied, j, v, k)
-
-@_compile
-def _largest_others(Q, step, end, X, order, r, lt, le, T, W):
-    "Tiles of T by T pairs, W features at a time, so that both stay in cache; survivors are measured."
-    n, d = Q.shape; pi, pj, lim = np.empty(T*T, np.int64), np.empty(T*T, np.int64), np.empty(T*T, np.uint8)
-    for i0 in range(0, n, T):
-        for j0 in range(i0, n, T):
-            c = 0
-            for i in range(i0, min(n, i0+T)):
-                for j in range(max(end[i], j0), min(n, j0+T)): pi[c] = i; pj[c] = j; lim[c] = _steps(max(r[i], r[j]), step); c += 1
-            for q in range(0, d, W):
-                left = 0
-                for p in range(c):
-                    i, j, limit = pi[p], pj[p], lim[p]; pi[left] = i; pj[left] = j; lim[left] = limit
-                    left += not _apart(Q[i, q:q+W], Q[j, q:q+W], limit)
-                c = left
-                if c == 0: break
-            for p in range(c):
-                i, j = pi[p], pj[p]; v = _exact_largest(X[order[i]], X[order[j]])
-                lt[i] += v < r[i]; le[i] += v <= r[i]; lt[j] += v < r[j]; le[j] += v <= r[j]
-
-# %% ../nbs/00_mi.ipynb #c049
-def _stats_tiled(x, y, kk, p, chunk):
-    "Max-norm counts by tiles with early exit; memory is one byte a number."
-    order, start, end, k = _by_class(y, kk); x = x.contiguous().numpy(); n, d = x.shape
-    some = order[:min(n, 65)]; usual = float(np.median([_exact_largest(x[i], x[j]) for i, j in zip(some, some[1:])]))
-    step = usual/100 if usual > 1e-290 else 1.
-    Q = np.zeros((n, d + -d%128), np.uint8); _staircase(x, order, x.mean(0), step, Q)
-    top, tied, lt, le = np.full((n, k.max()), np.inf), np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
-    _largest_own(Q, step, start, k, x, order, top, tied)
-    r = top[np.arange(n), k-1]; own = [(top < r[:, None]).sum(1), (top == r[:, None]).sum(1) + tied]
-    _largest_others(Q, step, end, x, order, r, lt, le, 32, 1024)
-    return _unsorted(np.stack([own[0], own[1], own[0], own[1]]).astype(np.int64), lt, le, order)
-
-# %% ../nbs/00_mi.ipynb #c051
-_paths = dict(torch=_stats_torch, sort=_stats_sort, tree=_stats_tree, direct=_stats_direct, matmul=_stats_matmul, tiled=_stats_tiled)
-
-def _choose(method:str, n:int, d:int, p:float, on_cpu:bool)->str: # a key of _paths
-    "The path for n samples of d features, or an error when the named one does not apply."
-    _one_of(method, 'method', ('auto', *_paths))
-    if method == 'auto':
-        if d == 1: return 'sort'
-        if not on_cpu: return 'torch'
-        if d <= 3 and (n >= 10_000 or numba is None): return 'tree'
-        if numba is None: return 'torch'
-        return 'direct' if d <= (32 if p == 2 else 24) else 'matmul' if p == 2 else 'tiled'
-    wrong = {'sort': d > 1, 'matmul': p != 2, 'tiled': p == 2}.get(method, False)
-    if wrong: raise ValueError(f"method {method!r} does not apply to {d} features with this metric; 'sort' is for one feature, 'matmul' for metric='euclidean', 'tiled' for 'chebyshev': pass method='auto'")
-    if not on_cpu and method not in ('torch', 'sort'): raise ValueError(f"method {method!r} runs on the CPU; pass method='auto' for tensors on a GPU")
-    if numba is None and method in ('direct', 'matmul', 'tiled'): raise ValueError(f"method {method!r} needs Numba: pip install numba, or pass method='auto'")
-    return method
-
-# %% ../nbs/00_mi.ipynb #c053
-def _ross_terms(x, y, k, p=2., method='auto', chunk=2**22):
-    "Contributions in nats of the samples whose label occurs at least twice."
-    _, y, size = torch.unique(y, return_inverse=True, return_counts=True); size = size[y]
-    keep = size > 1
-    if not keep.any(): raise ValueError("every label in y occurs once, so no sample has a neighbour of its class; expected at least two samples of some class: for a continuous Y pass floats")
-    if not keep.all(): x, y, size = x[keep], y[keep], size[keep]
-    kk = (size-1).clamp(max=k); path = _choose(method, *x.shape, p, x.device.type == 'cpu')
-    a, s, a_c, s_c = _paths[path](x, y, kk, p, chunk)
-    psi = lambda v: torch.digamma(v.double())
-    return (psi(torch.full_like(kk, len(x))) - psi(size)) + (psi(kk) - _expected_digamma(a, s, s_c, kk-a_c))
-
-# %% ../nbs/00_mi.ipynb #c053b
-def _warn_rare(y):
-    "Warn where fewer than half of the samples share their label."
-    size = torch.unique(y, return_counts=True)[1]
-    measured = int(size[size > 1].sum())
-    if 0 < measured < len(y)/2:
-        warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, and the estimate is as noisy as one of "
-                      f"{measured} samples. Take more samples, or fewer classes", stacklevel=3)
-
-# %% ../nbs/00_mi.ipynb #c059
-@_compile
-def _largest_block(VT, i, out, width):
-    "Max-norm distances from samples i, i+1, ... to all, `width` samples at a time, so that they stay in cache."
-    n = VT.shape[1]
-    for j in range(0, n, width):
-        for t in range(len(out)): _largest(VT, i+t, j, out[t, j:min(n, j+width)])
-
-def _distances(v, p, rescale=False): # (n, e) float64, the norm, in units of the spread
-    "A function: from successive indices, the distances of those samples to all, infinite to themselves."
-    VT = None
-    if numba is not None and p != 2 and v.device.type == 'cpu': VT = np.ascontiguousarray(v.numpy().T)
-    unit = _spread(v, p) if rescale else None
-
-    def rows(i):
-        if VT is None: return _cdist(v[i], v, p)
-        out = np.empty((len(i), len(v)))
-        _largest_block(VT, int(i[0]), out, 64)
-        return torch.from_numpy(out)
-
-    def distances(i):
-        d = rows(i)
-        if unit is not None: d /= unit
-        return d.scatter_(1, i[:, None], math.inf)
-    return distances
-
-def _ksg_block(dx, dy, k, algorithm): # distances of some samples to all, inf to themselves
-    "Contributions in nats, short of ψ(N)."
-    psi = lambda v: torch.digamma(v.double())
-    z = torch.maximum(dx, dy)
-    rho = z.topk(k, largest=False).values[:, -1:]
-    inside = z <= rho
-    atom = rho[:, 0] == 0
-    copies = inside.sum(1) + atom
-    if algorithm == 1:
-        count = lambda d: torch.maximum((d < rho).sum(1) + 1, (d <= rho).sum(1) + atom)
-        return psi(copies) - psi(count(dx)) - psi(count(dy))
-    side_x, side_y = (d.masked_fill(~inside, -1).amax(1, keepdim=True) for d in (dx, dy))
-    flat = ((side_x == 0) | (side_y == 0))[:, 0]
-    count = lambda d, side: (d <= side).sum(1) + (side == 0)[:, 0]
-    correction = torch.where(flat, 0., 1/inside.sum(1).double())
-    return psi(copies) - correction - psi(count(dx, side_x)) - psi(count(dy, side_y))
-
-def _ksg_terms(x, y, k, p=2., algorithm=1, method='auto', chunk=2**22, rescale=True):
-    "Contributions in nats, one a sample, at most `chunk` distances of each variable at once."
-    if method not in ('auto', 'torch'):
-        raise ValueError(f"method is {method!r}; a continuous y has one path: pass method='auto'")
-    out = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    from_x, from_y = (_distances(v.double(), p, rescale) for v in (x, y))
-    for i in _rows(len(x), chunk, x.device): out[i] = _ksg_block(from_x(i), from_y(i), k, algorithm)
-    return out + torch.digamma(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
-
-# %% ../nbs/00_mi.ipynb #c064
-def _error(n:int, run, mi, seed:int, splits=(2, 3, 4, 5, 6, 7, 8, 9, 10)): # run: indices -> estimate
-    "Standard error by non-overlapping subsamples, and the mean estimate on halves."
-    gen, num, den, halves = torch.Generator().manual_seed(seed), 0., 0, None
-    for m in [m for m in splits if n//m >= 8] or [2]:
-        parts = [est for i in torch.randperm(n, generator=gen).tensor_split(m) if (est := run(i)) is not None]
-        if m == 2 and parts: halves = sum(parts)/len(parts)
-        if len(parts) > 1: num += (len(parts)-1)*float(torch.stack(parts).var())/m; den += len(parts)-1
-    return torch.full_like(mi, math.sqrt(num/den) if den else math.nan), halves
-
-def _warn_drift(mi, se, halves, scale):
-    "Warn when halving the sample moves the estimate more than noise and a tenth of it."
-    if halves is None: return
-    drift = float(mi - halves)
-    if abs(drift) > max(3*float(se), 0.1*abs(float(mi)), 0.05/scale):
-        warnings.warn(f"the estimate has not converged: {float(halves):.2f} on halves of the sample, {float(mi):.2f} on all of it. Strong dependence or many dimensions defeat k-NN estimates, which are then too low; take more samples, or for labels projection='lda'", stacklevel=4)
-
-# %% ../nbs/00_mi.ipynb #c066
-def _folds(y, parts, seed):
-    "A fold number for each sample, each class spread evenly."
-    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
-    order = shuffled[y[shuffled].sort(stable=True).indices]
-    fold = torch.empty_like(y); fold[order] = torch.arange(len(y), device=y.device) % parts
-    return fold
-
-def _select(x, y, n_y, means):
-    "Features whose class means differ more than noise (F-test, one false feature expected), at most n/4."
-    C, (n, d) = len(n_y), x.shape
-    within = ((x - means[y])**2).sum(0)/max(1, n-C); between = (n_y[:, None]*(means - x.mean(0))**2).sum(0)/max(1, C-1)
-    F = torch.where(within > 0, between/within.clamp(min=1e-300), torch.where(between > 0, math.inf, 0.))
-    cut = chdtri(max(1, C-1), 1/max(2, d))/max(1, C-1) if d > 1 else -1.
-    keep = (F > cut).nonzero()[:, 0]
-    if len(keep) > n//4: keep = F.topk(max(1, n//4)).indices
-    if len(keep) == 0: keep = F.topk(1).indices
-    return keep, within[keep].clamp(min=max(1e-300, 1e-12*float(within.max()))).sqrt()
-
-# %% ../nbs/00_mi.ipynb #c067
-def _shrunk(residuals, dof):
-    "Covariance shrunk to its diagonal by as much as its sampling noise warrants (Chen et al. 2010)."
-    S = residuals.T @ residuals/dof; p = len(S); square, trace = float((S**2).sum()), float(S.trace())
-    rho = ((1-2/p)*square + trace**2)/((dof+1-2/p)*(square - trace**2/p) + 1e-300) if p > 1 else 0.
-    rho = min(1., max(0., rho))
-    return (1-rho)*S + torch.diag(rho*S.diag() + 1e-9)
-
-def _whiten(v, S): return torch.linalg.solve_triangular(torch.linalg.cholesky(S), v.T, upper=False).T
-
-def _linear(t, means, S, n_y):
-    "Log-density of each class, one covariance for all (up to a constant)."
-    return -0.5*torch.cdist(_whiten(t, S), _whiten(means, S))**2*(n_y/(n_y+1))
-
-def _quadratic(t, means, S, n_y, residuals, y):
-    "Log-density of each class with its own covariance, shrunk to S: Student's predictive density."
-    p, out = len(S), []
-    for c, size in enumerate(n_y.tolist()):
-        own = residuals[y == c]; own = (own.T @ own + (p+2)*S)/(max(size-1, 0) + p+2); nu = max(size-1, 1) + 2
-        q = (_whiten(t - means[c], own)**2).sum(1)*(size/(size+1))
-        out.append(-(nu+p)/2*torch.log1p(q/nu) - torch.linalg.cholesky(own).diagonal().log().sum())
-    return torch.stack(out, 1)
-
-# %% ../nbs/00_mi.ipynb #c068
-def _log_posteriors(x, y, C, t): # training samples and labels, classes, held-out samples
-    "log q(class | t) by each candidate, shape (candidates, len(t), C)."
-    hot = torch.nn.functional.one_hot(y, C).double(); n_y = hot.sum(0); mean_of = lambda v: (hot.T @ v)/n_y.clamp(min=1)[:, None]
-    keep, sd = _select(x, y, n_y, mean_of(x))
-    x, t = x[:, keep]/sd, t[:, keep]/sd; centre = x.mean(0); x, t = x-centre, t-centre
-    means = mean_of(x); residuals = x - means[y]; S = _shrunk(residuals, max(1, len(x)-C))
-    prior = ((n_y+.5)/(len(x)+.5*C)).log()
-    scores = [torch.zeros(len(t), C, dtype=torch.float64, device=x.device)]
-    lin = _linear(t, means, S, n_y); scores += [lin*b for b in (1., .8, .5)]
-    if len(keep) <= 20: quad = _quadratic(t, means, S, n_y, residuals, y); scores += [quad, .7*quad]
-    return torch.log_softmax(prior + torch.stack(scores), 2)
-
-def _mixture(log_q, steps=100):
-    "Log of the weights that maximise the mean log of the mixture, by EM."
-    w = torch.full((len(log_q), 1), -math.log(len(log_q)), dtype=torch.float64, device=log_q.device)
-    for _ in range(steps): w = torch.softmax(w + log_q, 0).mean(1, keepdim=True).clamp(min=1e-12).log()
-    return w
-
-# %% ../nbs/00_mi.ipynb #c070
-def _projected_terms(x, y, terms, seed, parts=10):
-    "Contributions in nats: held-out discriminants where they see more than neighbours do (`terms`)."
-    _, y, size = torch.unique(y, return_inverse=True, return_counts=True); n, C = len(y), len(size); x = x.double()
-    fold = _folds(y, min(parts, n), seed); held = torch.full((6, n), -1e3, dtype=torch.float64, device=x.device)
-    for f in range(int(fold.max())+1):
-        out = fold == f; log_q = _log_posteriors(x[~out], y[~out], C, x[out])
-        held[:len(log_q), out] = log_q.gather(2, y[out].expand(len(log_q), -1)[..., None])[..., 0]
-    entropy = torch.digamma(torch.tensor(float(n), dtype=torch.float64)) - torch.digamma(size.double())[y]
-    both = torch.stack([terms, torch.empty_like(terms)])
-    for f in range(int(fold.max())+1):
-        out = fold == f; both[1, out] = (entropy + torch.logsumexp(_mixture(held[:, ~out]) + held, 0))[out]
-    return _better(both, fold)
-
-def _better(both, fold):
-    "Fold by fold, the row that is better on the other folds by more than a standard error; else the first."
-    result, lead = both[0].clone(), both[1] - both[0]
-    for f in range(int(fold.max())+1):
-        out = fold == f; rest = lead[~out]
-        if rest.mean() > rest.std()/math.sqrt(len(rest)): result[out] = both[1, out]
-    return result
 
 # %% ../nbs/00_mi.ipynb #c072
 def mutual_information(
@@ -760,9 +69,9 @@ def mutual_information(
 ): # MI in units of `base`, 0-dim float64 tensor on x's device; with return_error a pair (MI, standard error); a list or dict of these as x
     "Mutual information of x and y by k nearest neighbours: label-aware for integer y (Ross 2014), else KSG."
     settings = _settings(k, metric, base, algorithm, rescale, seed, projection, method, chunk)
-    y = _target(y)
-    if y.ndim == 1: _warn_rare(y)
-    one = lambda v, name: _estimate(_samples(v, name), y, return_error, **settings)
+    y = as_target(y)
+    if y.ndim == 1: warn_rare(y)
+    one = lambda v, name: _estimate(as_samples(v, name), y, return_error, **settings)
     if isinstance(x, dict): return {name: one(v, f'x[{name!r}]') for name, v in x.items()}
     if isinstance(x, (list, tuple)): return [one(v, f'x[{i}]') for i, v in enumerate(x)]
     return one(x, 'x')
@@ -775,24 +84,24 @@ def _settings(k, metric, base, algorithm, rescale, seed, projection, method, chu
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(f"seed is {seed!r}; expected a whole number")
     if not isinstance(rescale, bool): raise TypeError(f"rescale is {rescale!r}; expected True or False")
-    _one_of(projection, 'projection', (None, 'lda'))
-    _one_of(method, 'method', ('auto', *_paths))
-    return dict(k=k, p=_check_metric(metric), scale=_check_base(base), seed=int(seed), chunk=int(chunk), method=method,
-                algorithm=_one_of(algorithm, 'algorithm', (1, 2)), rescale=rescale, projection=projection)
+    one_of(projection, 'projection', (None, 'lda'))
+    one_of(method, 'method', ('auto', *PATHS))
+    return dict(k=k, p=check_metric(metric), scale=check_base(base), seed=int(seed), chunk=int(chunk), method=method,
+                algorithm=one_of(algorithm, 'algorithm', (1, 2)), rescale=rescale, projection=projection)
 
 @torch.no_grad()
 def _estimate(x, y, return_error, k, p, scale, algorithm, rescale, seed, projection, method, chunk):
     "One checked variable against a checked target."
     if len(x) != len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
-    k, y = _check_k(k, len(x)), y.to(x.device)
+    k, y = check_k(k, len(x)), y.to(x.device)
     labels = y.ndim == 1
     if projection and not labels:
         raise ValueError("projection='lda' needs class labels; y is continuous: pass integer labels, or projection=None")
 
     def terms(x, y):
         few = min(k, len(x)-1)
-        if labels: return _ross_terms(x, y, few, p, method, chunk)
-        return _ksg_terms(x, y, few, p, algorithm, method, chunk, rescale)
+        if labels: return ross_terms(x, y, few, p, method, chunk)
+        return ksg_terms(x, y, few, p, algorithm, method, chunk, rescale)
     if projection: return _with_projection(x, y, terms, return_error, scale, seed)
     mi = terms(x, y).mean()/scale
     mi = torch.where(mi.abs() < 1e-12, 0., mi)                            # the rounding of sums of digammas, not information
@@ -813,7 +122,7 @@ def _with_projection(x, y, terms, return_error, scale, seed):
     twice = torch.unique(y, return_inverse=True, return_counts=True); keep = twice[2][twice[1]] > 1
     local = terms(x, y)
     if not keep.all(): x, y = x[keep], y[keep]
-    out = _projected_terms(x, y, local, seed)/scale
+    out = projected_terms(x, y, local, seed)/scale
     return (out.mean(), out.std()/math.sqrt(len(out))) if return_error else out.mean()
 
 # %% ../nbs/00_mi.ipynb #c075
@@ -823,7 +132,7 @@ def ross_mi(x, # as in mutual_information
             **kwargs, # as in mutual_information
            ): # as in mutual_information
     "The label-aware estimator by its own name (Ross 2014)."
-    return mutual_information(x, _labels(labels, 'labels'), k, **kwargs)
+    return mutual_information(x, as_labels(labels, 'labels'), k, **kwargs)
 
 def ksg_mi(x, # as in mutual_information
            y, # samples of a continuous variable, shape (n, ...); integers are taken as numbers here
@@ -831,7 +140,7 @@ def ksg_mi(x, # as in mutual_information
            **kwargs, # as in mutual_information, `algorithm` among them
           ): # as in mutual_information
     "KSG 1 or 2 by its own name (Kraskov et al. 2004)."
-    return mutual_information(x, _Continuous(_samples(y, 'y')), k, **kwargs)
+    return mutual_information(x, Continuous(as_samples(y, 'y')), k, **kwargs)
 
 # %% ../nbs/00_mi.ipynb #c077
 def paper_mi(x, # samples, shape (n, ...)
@@ -843,7 +152,24 @@ def paper_mi(x, # samples, shape (n, ...)
              seed:int=0, # of the jitter
             )->torch.Tensor: # MI in units of base, 0-dim
     "KSG 1 with one-hot labels, max-norm and jitter; not the default, for reasons shown below."
-    x, y = _samples(x), torch.unique(_labels(labels, 'labels'), return_inverse=True)[1]
+    x, y = as_samples(x), torch.unique(as_labels(labels, 'labels'), return_inverse=True)[1]
     gen = torch.Generator().manual_seed(seed)
     noisy = lambda v: v.to(dtype) + jitter*torch.rand(v.shape, generator=gen, dtype=dtype).to(v.device)
     return ksg_mi(noisy(x), noisy(torch.nn.functional.one_hot(y).to(x.device)), k, metric='chebyshev', base=base, rescale=False)
+
+# %% ../nbs/00_mi.ipynb #c064
+def _error(n:int, run, mi, seed:int, splits=(2, 3, 4, 5, 6, 7, 8, 9, 10)): # run: indices -> estimate
+    "Standard error by non-overlapping subsamples, and the mean estimate on halves."
+    gen, num, den, halves = torch.Generator().manual_seed(seed), 0., 0, None
+    for m in [m for m in splits if n//m >= 8] or [2]:
+        parts = [est for i in torch.randperm(n, generator=gen).tensor_split(m) if (est := run(i)) is not None]
+        if m == 2 and parts: halves = sum(parts)/len(parts)
+        if len(parts) > 1: num += (len(parts)-1)*float(torch.stack(parts).var())/m; den += len(parts)-1
+    return torch.full_like(mi, math.sqrt(num/den) if den else math.nan), halves
+
+def _warn_drift(mi, se, halves, scale):
+    "Warn when halving the sample moves the estimate more than noise and a tenth of it."
+    if halves is None: return
+    drift = float(mi - halves)
+    if abs(drift) > max(3*float(se), 0.1*abs(float(mi)), 0.05/scale):
+        warnings.warn(f"the estimate has not converged: {float(halves):.2f} on halves of the sample, {float(mi):.2f} on all of it. Strong dependence or many dimensions defeat k-NN estimates, which are then too low; take more samples, or for labels projection='lda'", stacklevel=4)

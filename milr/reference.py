@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from .codehash import function_hash
-from .mi import mutual_information, _tensor, _samples, _check_base, _check_k, _check_metric
+from .checks import as_samples, as_tensor, check_base, check_k, check_metric
+from .mi import mutual_information
 
 __all__ = ['label_entropy', 'recurring', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
@@ -22,7 +23,7 @@ def _codes(
     labels, # class labels: integers or booleans, shape (n,)
 )->Tensor:  # the same labels as codes 0..classes-1, int64
     "Labels as codes, or an error that says what to pass."
-    y = _tensor(labels, 'labels')
+    y = as_tensor(labels, 'labels')
     if y.is_floating_point():
         raise TypeError(f"labels are {y.dtype}; expected integer class labels: pass labels.long(), or for a continuous Y tiles=1 to `reference_mi`")
     if y.ndim != 1 or not len(y):
@@ -35,7 +36,7 @@ def label_entropy(
     base=2, # of the logarithm; 2 gives bits
 )->Tensor:  # H(Y), 0-dim float64
     "Plug-in entropy of the labels, the most that any layer can know."
-    nats = _check_base(base)
+    nats = check_base(base)
     p = _codes(labels).bincount().double()/len(labels)
     return -(p*p.log()).sum()/nats
 
@@ -70,7 +71,7 @@ def _pairs(
     labels,  # class labels, shape (n,)
 )->tuple:    # samples as rows, label codes on their device; both without the labels that occur once
     "Samples and labels, checked together."
-    x, y = _samples(x), _codes(labels)
+    x, y = as_samples(x), _codes(labels)
     if len(x) != len(y): raise ValueError(f"{len(x)} samples but {len(y)} labels; expected one label a sample")
     keep = recurring(y)
     return x[keep.to(x.device)], _codes(y[keep]).to(x.device)
@@ -83,7 +84,7 @@ def tiled_limit(
     base=2,   # of the logarithm; 2 gives bits
 )->Tensor:    # IXY, 0-dim float64
     "IXY of samples tiled more than k times, without building the tiles."
-    nats, (x, y) = _check_base(base), _pairs(x, labels)
+    nats, (x, y) = check_base(base), _pairs(x, labels)
     psi = lambda count: torch.digamma(tiles*count.double())
     N, N_y, atom = y.new_tensor(len(y)), _group_sizes(y), _atoms(x)
     N_a, N_ay = _group_sizes(atom), _group_sizes(atom*(y.max()+1) + y)
@@ -113,9 +114,9 @@ def reference_mi(
     **kwargs,           # further arguments of `mutual_information`
 )->Tensor:              # IXY, 0-dim float64
     "The reference I(X;Y), the soft upper bound of every layer's information."
-    _check_metric(metric)
-    if _tensor(labels, 'labels').ndim==0: raise ValueError("labels is a single number; expected one label a sample, shape (n,)")
-    tiles = _check_tiles(tiles, k := _check_k(k, max(len(labels), 1)))
+    check_metric(metric)
+    if as_tensor(labels, 'labels').ndim==0: raise ValueError("labels is a single number; expected one label a sample, shape (n,)")
+    tiles = _check_tiles(tiles, k := check_k(k, max(len(labels), 1)))
     if tiles==1: return mutual_information(x, labels, k, metric=metric, base=base, **kwargs)
     if tiles>k: return tiled_limit(x, labels, tiles, base)
     x, y = _pairs(x, labels)
@@ -196,7 +197,7 @@ def mi_by_sample_size(
     **kwargs,     # for the estimator: k, metric, base, …
 )->SampleSizeCurve:
     "MI of random subsets against their size (Figure 1)."
-    x, y = _tensor(x, 'x'), _tensor(y, 'y')
+    x, y = as_tensor(x, 'x'), as_tensor(y, 'y')
     if len(x)!=len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
     sizes = _check_sizes(sizes, len(x), repeats)
     path = Path(cache).expanduser()/f"{_digest(x, y, estimator, (seed, sorted(kwargs.items())))}.jsonl" if cache else None

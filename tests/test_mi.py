@@ -3,7 +3,8 @@ import math, os, subprocess, sys, warnings
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import example, given, settings, strategies as st
-from milr.mi import ksg_mi, ksg_reference, mutual_information, paper_mi, ross_mi, ross_reference, _expected_digamma, _paths
+from milr.mi import ksg_mi, ksg_reference, mutual_information, paper_mi, ross_mi, ross_reference
+from milr.ties import expected_digamma
 from tests.memory import linux
 
 torch.set_num_threads(1)
@@ -138,7 +139,7 @@ def test_ties_by_enumeration():
     gen = torch.Generator().manual_seed(0)
     for a, s, s_c, j in ((0, 5, 2, 1), (3, 9, 4, 3), (1, 6, 6, 2), (10, 40, 3, 2)):
         place = torch.rand(100_000, s, generator=gen).argsort(1)[:, :s_c].sort(1).values[:, j-1] + 1
-        assert abs(float(torch.digamma(a+place.double()).mean()) - float(_expected_digamma(*(torch.tensor([v]) for v in (a, s, s_c, j)))[0])) < 0.01
+        assert abs(float(torch.digamma(a+place.double()).mean()) - float(expected_digamma(*(torch.tensor([v]) for v in (a, s, s_c, j)))[0])) < 0.01
 
 def test_bad_input():
     x, y = classes(0)
@@ -196,10 +197,24 @@ def test_projection_is_near_the_truth(kind, noise):
     assert (mi, se) == (pytest.approx(float(nat)/math.log(2)), pytest.approx(float(nat_se)/math.log(2)))
 
 def test_without_numba():
-    code = "import sys; sys.modules['numba'] = None\nimport torch; from milr.mi import mutual_information as mi, _choose\ng = torch.Generator().manual_seed(0); x = torch.randn(200, 40, generator=g); y = torch.arange(200) % 4\nassert _choose('auto', 200, 40, 2., True) == 'torch'; print(repr(float(mi(x, y))))"
+    code = "import sys; sys.modules['numba'] = None\nimport torch; from milr.mi import mutual_information as mi; from milr.neighbours import choose_path\ng = torch.Generator().manual_seed(0); x = torch.randn(200, 40, generator=g); y = torch.arange(200) % 4\nassert choose_path('auto', 200, 40, 2., True) == 'torch'; print(repr(float(mi(x, y))))"
     gen = torch.Generator().manual_seed(0); x, y = torch.randn(200, 40, generator=gen), torch.arange(200) % 4
     plain = float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
     assert abs(plain - float(mutual_information(x, y, method='matmul'))) < 1e-10
+
+def test_what_is_slow_to_import_waits_for_an_estimate_that_wants_it():
+    "Numba and scipy.special together take as long as half of torch."
+    code = """import sys, torch, milr.mi
+slow = {"numba", "scipy", "milr.kernels"}
+print(sorted(slow & set(sys.modules)))
+x, y = torch.rand(50, 5), torch.arange(50) % 2
+milr.mi.mutual_information(x[:, 0], y)
+print(sorted(slow & set(sys.modules)))
+milr.mi.mutual_information(x, y)
+print(sorted(slow & set(sys.modules)))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[:2] == ["[]", "[]"] and "milr.kernels" in said[2]
 
 def peak(code):
     "Growth of a fresh process's memory in MiB while `code` runs, after inputs and compiled code are in place."
