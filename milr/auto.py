@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from .policy import OPEN, Policy, is_valid
-from .probe import kept_random_state, main_tensor
+from .forward import kept_random_state, main_tensor
 from .scheduler import is_adaptive, set_lr
 
 # %% ../nbs/13_auto.ipynb #c005

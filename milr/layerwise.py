@@ -10,7 +10,8 @@ import warnings
 from dataclasses import replace
 from torch import nn
 from torch.nn import Parameter
-from .probe import clean_name, named_layers, unwrap
+from .forward import clean_name, unwrap
+from .layers import named_layers
 
 # %% ../nbs/05_layerwise.ipynb #c006
 def owners(

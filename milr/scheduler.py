@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from .policy import OPEN, is_valid, last_valid
-from .probe import lock
+from .forward import lock
 
 # %% ../nbs/04_scheduler.ipynb #c006
 def as_measurement(mi, # float, 0-dim tensor, or {layer: one of these}

@@ -8,7 +8,8 @@ from torch import nn
 from milr.layerwise import layer_groups, layer_policies, owners
 from milr.lab.models import mnist_cnn
 from milr.policy import ChangePolicy, ValueChangePolicy
-from milr.probe import LayerProbe, named_layers
+from milr.layers import named_layers
+from milr.probe import LayerProbe
 from milr.scheduler import MutualInformationLR
 
 torch.set_num_threads(1)

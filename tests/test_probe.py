@@ -9,7 +9,9 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, I
 
 from milr.mi import mutual_information
 from milr.lab.models import build_model, cifar10_cnn, mnist_cnn
-from milr.probe import LayerProbe, clean_name, in_passes, kept_random_state, named_layers, to_probabilities, unwrap
+from milr.forward import clean_name, kept_random_state, unwrap
+from milr.layers import in_passes, named_layers
+from milr.probe import LayerProbe, to_probabilities
 from milr.reference import reference_mi
 from milr.vision import get_torchvision
 from tests.memory import linux
