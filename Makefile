@@ -56,11 +56,12 @@ install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 	$(install) '.[dev]'
 	touch $@
 
-# Check, measure and draw on a GPU, into figures/gpu; a part that is done is not done again. Rehearsal: make gpu DEVICE=cpu PRESET=smoke
+# Check, measure and draw on a GPU, into figures/gpu; ends after MINUTES, goes on when called again. Rehearsal: make gpu DEVICE=cpu PRESET=smoke
 DEVICE ?= cuda
 PART ?=
+MINUTES ?= 9
 gpu: env
-	$(BIN)/python -c 'from milr.lab.gpu import main; main()' --device $(DEVICE) --preset $(if $(filter file,$(origin PRESET)),paper,$(PRESET)) $(if $(PART),--part $(PART))
+	$(BIN)/python -c 'from milr.lab.gpu import main; raise SystemExit(main())' --minutes $(MINUTES) --device $(DEVICE) --preset $(if $(filter file,$(origin PRESET)),paper,$(PRESET)) $(if $(PART),--part $(PART))
 
 export: env
 	$(BIN)/nbdev_export
