@@ -311,7 +311,7 @@ def said(f):
     return [str(w.message) for w in found]
 
 @pytest.mark.parametrize("policy", [ChangePolicy(), ValueChangePolicy(), ValuePolicy(), AutoPolicy(), SequentialPolicy([ValueChangePolicy(), ChangePolicy()], [3])])
-@pytest.mark.parametrize("make, factor", [(lambda: sgd(.1), 10), (adamw, 3)])
+@pytest.mark.parametrize("make, factor", [(lambda: sgd(.1), 3), (adamw, 3)])
 def test_a_default_never_overwrites_the_users_rate(policy, make, factor):
     opt = make()
     lr = opt.param_groups[0]["lr"]
@@ -366,7 +366,7 @@ def test_sequential_lr_hands_over_at_its_milestone():
     for _ in range(4):
         sequence.step()
         rates += sequence.get_last_lr()
-    assert rates == pytest.approx([.1, .1 + .2/3, .1 + .4/3, .3, .3 + 3*.5]) and ours.last_epoch == len(ours.history) == 2
+    assert rates == pytest.approx([.1, .1 + .2/3, .1 + .4/3, .3, .3 + .9*.5]) and ours.last_epoch == len(ours.history) == 2
 
 def test_sequential_lr_begins_with_it_and_older_torch_hands_over_by_zero():
     opt = sgd(.3)
@@ -411,9 +411,9 @@ def test_groups_may_say_which_layer_they_follow():
     mis = [{"a": 1., "b": 2.}, {"a": 1.5, "b": 3.}]
     assert len(said(lambda: steps(MutualInformationLR(torch.optim.SGD(groups(), lr=.1), ChangePolicy()), *mis))) == 1
     s = MutualInformationLR(torch.optim.SGD(groups(follows="output"), lr=.1), ChangePolicy())
-    assert said(lambda: steps(s, *mis)) == [] and s.get_last_lr() == pytest.approx([.1 + 1/3]*2)
+    assert said(lambda: steps(s, *mis)) == [] and s.get_last_lr() == pytest.approx([.1 + .3/3]*2)
     s = steps(MutualInformationLR(torch.optim.SGD(groups(follows="a"), lr=.1), ChangePolicy()), *mis)
-    assert s.get_last_lr() == pytest.approx([.1 + 1/3]*2)
+    assert s.get_last_lr() == pytest.approx([.1 + .3/3]*2)
 
 def test_last_epoch_as_skorch_passes_it():
     assert MutualInformationLR(sgd(), ChangePolicy(**PAPER), last_epoch=-1).get_last_lr() == [1e-3]
@@ -444,9 +444,9 @@ def after_epochs(model, inputs, labels, optimizer, policy, epochs, batch_size):
     return scheduler, said(train)
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("policy, lr, dead", [
-    (ValueChangePolicy(**PAPER), .05, True), (ValueChangePolicy(), .05, False), (ValueChangePolicy(), .01, False)])
-def test_the_papers_start_can_be_dead_and_the_default_is_not(policy, lr, dead):
+@pytest.mark.parametrize("policy, lr, least", [ # the least share of right answers; None: dead
+    (ValueChangePolicy(**PAPER), .05, None), (ValueChangePolicy(), .05, .7), (ValueChangePolicy(), .01, .4)])
+def test_the_papers_start_can_be_dead_and_the_default_is_not(policy, lr, least):
     from sklearn.datasets import load_digits
     digits = load_digits()
     inputs, labels = torch.tensor(digits.data[:1000], dtype=torch.float32)/16, torch.tensor(digits.target[:1000])
@@ -454,11 +454,11 @@ def test_the_papers_start_can_be_dead_and_the_default_is_not(policy, lr, dead):
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
     scheduler, found = after_epochs(model, inputs, labels, torch.optim.SGD(model.parameters(), lr=lr), policy, 8, 20)
     right = (model(inputs).argmax(1) == labels).float().mean().item()
-    if dead:
+    if least is None:
         assert len(found) == 1 and "has not left LR_min" in found[0] and "leave lr_min out" in found[0]
         assert right < .3 and {r["next_lr"][0] for r in scheduler.history} == {1e-3}
     else:
-        assert found == [] and right > .7 and max(r["next_lr"][0] for r in scheduler.history) > lr
+        assert found == [] and right > least and max(r["next_lr"][0] for r in scheduler.history) > lr
 
 @pytest.mark.filterwarnings("default")
 def test_a_dead_start_in_the_laboratory_is_said(tmp_path):
@@ -489,7 +489,7 @@ def test_skorch_trains_and_goes_on():
     optimizer = sgd(.1)
     net = LikeSkorch(lambda optimizer, **kw: MutualInformationLR(optimizer, ChangePolicy(), probe=lambda: next(information), **kw))
     rates = net.fit(optimizer, 3)
-    assert rates == pytest.approx([.1, .1, .1 + .5])       # γ1 is the open LR_max, 1; the change is one half
+    assert rates == pytest.approx([.1, .1, .1 + .3*.5])       # γ1 is the open LR_max, 0.3; the change is one half
     kept = optimizer.param_groups[0]["lr"]
     again = net.fit(optimizer, 3)                           # as partial_fit: the rate goes on, and the bounds stay the first fit's
     assert again[:2] == [kept, kept] and max(again) <= 1
