@@ -1,7 +1,7 @@
 """A GPU that is not there: tensors that hold CPU numbers, call themselves `cuda`, refuse to mix devices, and count synchronisations.
 
 Underneath they are on torch's `meta` device, whose guards and autograd need no GPU. What this cannot see: kernels and their rounding,
-streams, CUDA graphs, memory, the random numbers of a GPU (dropout's masks are a CPU's here), speed."""
+streams, CUDA graphs, memory, the random numbers of a GPU (dropout's masks are a CPU's here), bfloat16 (`autocast` rounds nothing here), speed."""
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, 
 WAITS = { # the processor waits for their answer, or for its shape
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique_dim", "_unique2", "bincount", "repeat_interleave"}
 NOT_THERE = dict(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda device=None: "a GPU that is not there",
+    is_bf16_supported=lambda including_emulation=True: True,
     get_rng_state=lambda device=None: torch.zeros(16, dtype=torch.uint8), set_rng_state=lambda state, device=None: None)
 
 class OnGpu(torch.Tensor):
@@ -36,6 +37,8 @@ class OnGpu(torch.Tensor):
     def __repr__(self): return f"on a GPU that is not there: {self.numbers!r}"
 
     def tolist(self): return self.cpu().tolist()
+
+    def __reduce_ex__(self, protocol): return self.cpu().__reduce_ex__(protocol)     # a file holds the numbers; whoever loads them says where
 
     def __deepcopy__(self, memo): return memo.setdefault(id(self), self.detach().clone().requires_grad_(self.requires_grad))
 

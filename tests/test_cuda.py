@@ -1,10 +1,14 @@
 """Every CUDA branch that runs without a GPU (`fake_cuda` says what it cannot see): the CPU's values, no synchronisation inside the batch
 loop, and a stated number of them an estimate."""
 import warnings
+from dataclasses import replace
 import pytest, torch
 from milr import LayerProbe, MutualInformationLR, ValueChangePolicy, mutual_information, reference_mi
 from milr.lab.data import load_dataset
+from milr.lab import store
 from milr.lab.models import build_model
+from milr.lab.runs import run
+from milr.lab.settings import Settings, run_hash
 from milr.lab.training import train
 from tests.fake_cuda import fake_cuda
 
@@ -108,3 +112,44 @@ def test_the_batch_loop_does_not_wait(gpu):
         list(train(model, optimizer, scheduler, probe, x, y, x[:100], y[:100], 1, batch_size))
         count.append(gpu.total())
     assert count[0] == count[1] and not any(where.startswith("data.py") for where in gpu), gpu
+
+class GpuRandom:
+    "A GPU's own random numbers, which the stand-in lacks: a state that is taken, and put back."
+    def __init__(self, monkeypatch):
+        self.state = torch.arange(16, dtype=torch.uint8)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: self.state.clone())
+        monkeypatch.setattr(torch.cuda, "set_rng_state", self.put)
+
+    def put(self, state, device=None):
+        self.state = state.clone()
+
+RUN = Settings(dataset="digits", n_train=100, n_test=50, width=.25, epochs=3, batch_size=20, probe_size=50, dropout=0.)
+
+@pytest.mark.parametrize("more", [{}, dict(layerwise=True), dict(method="fixed", momentum=.9), dict(signal="probe accuracy")])
+def test_run(gpu, tmp_path, more):
+    "The history of a run is the CPU's, up to the rounding of sums in another order."
+    here, there = (run(replace(RUN, device=device, **more), tmp_path) for device in ("cpu", "cuda"))
+    assert there.info["device"] == "a GPU that is not there" and there.info["IXY"] == pytest.approx(here.info["IXY"], abs=1e-9)
+    for a, b in zip(here.rows, there.rows, strict=True):
+        assert b["lr"] == pytest.approx(a["lr"]) and b["mi"] == pytest.approx(a["mi"], abs=1e-6)
+        assert (b["loss"], b["accuracy"]) == pytest.approx((a["loss"], a["accuracy"]), abs=1e-6)
+
+@pytest.mark.parametrize("more", [dict(dropout=1.), dict(dtype="bfloat16")])
+def test_run_with_what_a_device_does_its_own_way(gpu, tmp_path, more):
+    "Masks and rounding are a device's own: here only that it runs, and learns."
+    losses = run(replace(RUN, device="cuda", method="fixed", lr=.1, epochs=6, **more), tmp_path).series("loss")
+    assert losses[-1] < losses[0]
+
+def test_a_run_goes_on_with_the_gpus_random_numbers(gpu, tmp_path, monkeypatch):
+    "Interrupted after its second checkpoint, with the GPU's numbers moved on since: they are put back."
+    random, s = GpuRandom(monkeypatch), replace(RUN, device="cuda")
+    def stop(s, row):
+        random.state = random.state + 1
+        if row["epoch"] == 2: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run(s, tmp_path, stop, save_every=0)
+    kept = store.load_checked(tmp_path/run_hash(s)/"state.pt")["gpu"]
+    assert kept.tolist() == list(range(2, 18)) and random.state.tolist() == list(range(3, 19))
+    seen = []
+    went_on = run(s, tmp_path, lambda s, row: seen.append((row["epoch"], random.state.tolist())))
+    assert seen == [(2, kept.tolist())]
+    assert went_on.series("accuracy") == run(s, tmp_path/"whole").series("accuracy")
