@@ -10,24 +10,38 @@ import math
 import torch
 
 # %% ../nbs/94_ties.ipynb #c012
-def expected_digamma(a, s, s_c, j): # int tensors, one entry a sample
-    "E[ψ(a+P)], P the place of the j-th of `s_c` marked items when `s` tied items come in random order."
-    a, s, s_c, j = (v.double() for v in (a, s, s_c, j))
-    out = torch.digamma(a + j)                                                          # all marked: P = j
-    out = torch.where((s > s_c) & (a == 0), torch.digamma(j) + torch.digamma(s+1) - torch.digamma(s_c+1), out)
-    rest = ((s > s_c) & (a > 0)).nonzero().squeeze(1)
+def expected_digamma(
+    nearer:torch.Tensor, # a, a whole number for each sample
+    tied:torch.Tensor, # s, of the same shape
+    marked:torch.Tensor, # s_c, how many of the tied ones are of the own class
+    place:torch.Tensor, # j, which of the marked ones is looked for, from 1
+)->torch.Tensor: # float64, one a sample
+    "E[ψ(a+P)], P the place of the j-th of the marked items when the tied ones come in random order."
+    nearer, tied, marked, place = (v.double() for v in (nearer, tied, marked, place))
+    all_marked = torch.digamma(nearer + place)                                      # P = j
+    atom = torch.digamma(place) + torch.digamma(tied+1) - torch.digamma(marked+1)   # the sum where a = 0
+    mixed = tied > marked
+    result = torch.where(mixed & (nearer == 0), atom, all_marked)
+    rest = (mixed & (nearer > 0)).nonzero().squeeze(1)
     if len(rest):
-        rows, back = torch.unique(torch.stack([a, s, s_c, j])[:, rest], dim=1, return_inverse=True)
-        step = max(1, int(2**20 / float(rows[1].max())))
-        out[rest] = torch.cat([_tie_sum(*part) for part in rows.split(step, dim=1)])[back]
-    return out
+        asked = torch.stack([nearer, tied, marked, place])[:, rest]
+        distinct, back = torch.unique(asked, dim=1, return_inverse=True)
+        at_once = max(1, int(2**20/float(distinct[1].max())))                       # 2^20 terms in memory
+        sums = [_tie_sum(*part) for part in distinct.split(at_once, dim=1)]
+        result[rest] = torch.cat(sums)[back]
+    return result
 
 # %% ../nbs/94_ties.ipynb #c013
-def _tie_sum(a, s, s_c, j):
+def _log_choose(n, r):
+    "ln of n over r; anything finite where there is no such number."
+    return torch.lgamma((n+1).clamp(min=1)) - torch.lgamma((r+1).clamp(min=1)) - torch.lgamma((n-r+1).clamp(min=1))
+
+def _tie_sum(nearer, tied, marked, place):
     "The sum over the places P, weighted by their negative-hypergeometric probability."
-    p = torch.arange(1, int(s.max())+1, device=a.device, dtype=torch.float64)
-    a, s, s_c, j = (v[:, None] for v in (a, s, s_c, j))
-    log_choose = lambda n, r: torch.lgamma((n+1).clamp(min=1)) - torch.lgamma((r+1).clamp(min=1)) - torch.lgamma((n-r+1).clamp(min=1))
-    log_p = log_choose(p-1, j-1) + log_choose(s-p, s_c-j) - log_choose(s, s_c)
-    possible = (p >= j) & (p <= s - s_c + j)
-    return (torch.where(possible, log_p, -math.inf).exp() * torch.digamma(a+p)).sum(1)
+    p = torch.arange(1, int(tied.max())+1, device=nearer.device, dtype=torch.float64)
+    nearer, tied, marked, place = (v[:, None] for v in (nearer, tied, marked, place))
+    before, after = _log_choose(p-1, place-1), _log_choose(tied-p, marked-place)
+    log_p = before + after - _log_choose(tied, marked)
+    possible = (p >= place) & (p <= tied - marked + place)
+    probability = torch.where(possible, log_p, -math.inf).exp()
+    return (probability * torch.digamma(nearer+p)).sum(1)
