@@ -12,118 +12,163 @@ from typing import NamedTuple
 import numpy as np, torch
 
 # %% ../nbs/95_checks.ipynb #c017
-def as_tensor(v, # a torch tensor or NumPy array
-            name:str, # what the messages call it
-           )->torch.Tensor: # the same numbers, dense and real
+def as_tensor(
+    v, # a torch tensor or NumPy array
+    name:str, # what the messages call it
+)->torch.Tensor: # the same numbers, dense and real
     "`v` as a tensor, without a copy where possible."
     if isinstance(v, np.ndarray): v = _from_numpy(v, name)
-    if not isinstance(v, torch.Tensor): raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: pass np.asarray({name})")
+    if not isinstance(v, torch.Tensor):
+        raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: pass np.asarray({name})")
     if v.is_quantized: raise TypeError(f"{name} is quantised; pass {name}.dequantize()")
     if v.is_nested: raise TypeError(f"{name} is a nested tensor; pass torch.nested.to_padded_tensor({name}, 0.)")
     if v.layout != torch.strided: raise TypeError(f"{name} is sparse ({v.layout}); pass {name}.to_dense()")
     if v.is_meta: raise TypeError(f"{name} is on the meta device and holds no numbers; pass a tensor with data")
-    if v.is_complex(): raise TypeError(f"{name} is complex; pass torch.view_as_real({name}) to treat it as two real features")
+    if v.is_complex():
+        raise TypeError(f"{name} is complex; pass torch.view_as_real({name}) to treat it as two real features")
     return v.detach()
 
 # %% ../nbs/95_checks.ipynb #c018
-def _from_numpy(a:np.ndarray, name:str)->torch.Tensor:
+def _from_numpy(array:np.ndarray, name:str)->torch.Tensor:
     "A NumPy array of numbers as a tensor."
-    if np.ma.is_masked(a): raise TypeError(f"{name} has masked entries; drop or fill them first")
-    if a.dtype.kind == 'c': raise TypeError(f"{name} is complex; pass its real and imaginary parts as two features")
-    if a.dtype.kind not in 'biuf': raise TypeError(f"{name} has dtype {a.dtype}; expected numbers: encode classes as integers with np.unique({name}, return_inverse=True)[1]")
-    if a.dtype.itemsize > 8: a = a.astype(np.float64)                 # longdouble
-    a = np.asarray(a).astype(a.dtype.newbyteorder('='), copy=False)   # torch knows the machine's byte order only
-    if any(step < 0 for step in a.strides): a = a.copy()
+    if np.ma.is_masked(array): raise TypeError(f"{name} has masked entries; drop or fill them first")
+    if array.dtype.kind == 'c':
+        raise TypeError(f"{name} is complex; pass its real and imaginary parts as two features")
+    if array.dtype.kind not in 'biuf':
+        raise TypeError(f"{name} has dtype {array.dtype}; expected numbers: "
+                        f"encode classes as integers with np.unique({name}, return_inverse=True)[1]")
+    if array.dtype.itemsize > 8: array = array.astype(np.float64)     # longdouble
+    native = array.dtype.newbyteorder('=')                            # torch knows the machine's byte order only
+    array = np.asarray(array).astype(native, copy=False)
+    if any(step < 0 for step in array.strides): array = array.copy()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)                  # a read-only array is fine: it is never written
-        return torch.from_numpy(a)
+        return torch.from_numpy(array)
 
 # %% ../nbs/95_checks.ipynb #c020
-def as_samples(x, name:str='x')->torch.Tensor: # shape (n, d), float32 or float64
+def as_samples(
+    x, # a torch tensor or NumPy array, samples along its first axis
+    name:str='x', # what the messages call it
+)->torch.Tensor: # shape (n, d), float32 or float64
     "Check one variable and flatten what follows its first axis."
     x = as_tensor(x, name)
-    if x.ndim == 0: raise ValueError(f"{name} is a single number; expected samples along the first axis, shape (n, ...)")
+    if x.ndim == 0:
+        raise ValueError(f"{name} is a single number; expected samples along the first axis, shape (n, ...)")
     if len(x) == 0: raise ValueError(f"{name} is empty; expected at least k+1 samples along the first axis")
-    if x.numel() == 0: raise ValueError(f"{name} has shape {tuple(x.shape)}, no features; expected at least one number a sample")
+    if x.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, no features; expected at least one number a sample")
     if x.device.type == 'mps': x = x.cpu()                            # that device has no float64
     wide = x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
     return _moderate(x.reshape(len(x), -1).to(torch.float64 if wide else torch.float32), name)
 
 def _moderate(x, name):
+    "Numbers of an extreme scale brought near 1 by a power of two."
     top = float(torch.stack(torch.aminmax(x)).abs().max())            # NaN and infinities come through
-    if not math.isfinite(top): raise ValueError(f"{name} holds NaN or infinite values; expected finite numbers: find where they arise, or drop those samples")
-    e = math.frexp(top)[1]
-    if abs(e) < 40 or top == 0: return x
-    for part in (-e//2, -e - -e//2): x = torch.ldexp(x.double(), torch.tensor(part, device=x.device))   # in two steps: 2^1073 is no float64
+    if not math.isfinite(top):
+        raise ValueError(f"{name} holds NaN or infinite values; "
+                         "expected finite numbers: find where they arise, or drop those samples")
+    exponent = math.frexp(top)[1]
+    if abs(exponent) < 40 or top == 0: return x
+    half = -exponent//2
+    for part in (half, -exponent - half):                             # in two steps: 2^1073 is no float64
+        x = torch.ldexp(x.double(), torch.tensor(part, device=x.device))
     return x
 
 # %% ../nbs/95_checks.ipynb #c021
 _SEVERAL_LABELS = "torch.unique(y, dim=0, return_inverse=True)[1] makes each combination of several labels a class"
 
-def as_labels(y, name:str='y')->torch.Tensor: # shape (n,), int64
+def as_labels(
+    y, # a torch tensor or NumPy array of integers
+    name:str='y', # what the messages call it
+)->torch.Tensor: # shape (n,), int64
     "Check class labels."
     y = as_tensor(y, name)
     if y.is_floating_point():
         raise TypeError(f"{name} has dtype {y.dtype}; expected integer class labels: pass {name}.long()")
     if y.ndim != 1:
-        raise ValueError(f"{name} has shape {tuple(y.shape)}; expected one integer label a sample, shape (n,): pass {name}.argmax(1) for one-hot rows, "
-                         f"{name}.squeeze(1) for a column, or floats for a continuous Y; {_SEVERAL_LABELS}")
+        raise ValueError(f"{name} has shape {tuple(y.shape)}; expected one integer label a sample, shape (n,): "
+                         f"pass {name}.argmax(1) for one-hot rows, {name}.squeeze(1) for a column, "
+                         f"or floats for a continuous Y; {_SEVERAL_LABELS}")
     return y.long()
 
 class Continuous(NamedTuple):
     "Numbers that are known to be a continuous variable, whatever they look like."
     values: torch.Tensor # shape (n, e)
 
-def as_target(y)->torch.Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
+def as_target(
+    y, # a torch tensor or NumPy array, or Continuous
+)->torch.Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
     "Integers and booleans are labels; floats are a continuous variable."
     if isinstance(y, Continuous): return y.values
     y = as_tensor(y, 'y')
     if not y.is_floating_point(): return as_labels(y)
     if _looks_like_labels(y):
-        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a continuous variable. "
-                      "Pass y.long() for the label-aware estimator, or use ksg_mi, which says that y is continuous", stacklevel=4)
+        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a "
+                      "continuous variable. Pass y.long() for the label-aware estimator, or use ksg_mi, which says "
+                      "that y is continuous", stacklevel=4)
     elif _looks_like_many_labels(y):
-        warnings.warn("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several labels a sample or one-hot rows; it is treated "
-                      f"as a continuous variable. {_SEVERAL_LABELS}; ksg_mi says that y is continuous", stacklevel=4)
+        warnings.warn("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several "
+                      "labels a sample or one-hot rows; it is treated as a continuous variable. "
+                      f"{_SEVERAL_LABELS}; ksg_mi says that y is continuous", stacklevel=4)
     return as_samples(y, 'y')
 
 def _looks_like_labels(y)->bool:
     "One column of whole numbers, each ten times on average?"
-    return y.ndim == 1 and len(y) > 20 and bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10
+    if y.ndim != 1 or len(y) <= 20: return False
+    return bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10
 
 def _looks_like_many_labels(y)->bool:
     "Several columns of zeros and ones?"
-    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all())
+    if y.ndim != 2 or y.shape[1] < 2: return False
+    return bool(((y == 0) | (y == 1)).all())
 
 # %% ../nbs/95_checks.ipynb #c053b
-def warn_rare(y):
+def warn_rare(
+    y:torch.Tensor, # labels, shape (n,)
+):
     "Warn where fewer than half of the samples share their label."
     size = torch.unique(y, return_counts=True)[1]
     measured = int(size[size > 1].sum())
     if 0 < measured < len(y)/2:
-        warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, and the estimate is as noisy as one of "
-                      f"{measured} samples. Take more samples, or fewer classes", stacklevel=3)
+        warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, "
+                      f"and the estimate is as noisy as one of {measured} samples. Take more samples, or fewer classes",
+                      stacklevel=3)
 
 # %% ../nbs/95_checks.ipynb #c022
-def check_k(k, n:int)->int:
+def check_k(
+    k, # neighbours
+    n:int, # samples
+)->int: # k
     "`k` as an int with 1 <= k < n."
-    if isinstance(k, (bool, np.bool_)) or not isinstance(k, numbers.Integral): raise TypeError(f"k is {k!r}; expected a whole number of neighbours such as 3")
+    if isinstance(k, (bool, np.bool_)) or not isinstance(k, numbers.Integral):
+        raise TypeError(f"k is {k!r}; expected a whole number of neighbours such as 3")
     if k < 1: raise ValueError(f"k is {k}; expected at least 1 neighbour")
     if k >= n: raise ValueError(f"k is {k} but there are only {n} samples; pass k < n, or more samples")
     return int(k)
 
-def check_base(base)->float: # ln(base), which turns nats into the wanted unit
+def check_base(
+    base, # of the logarithm
+)->float: # ln(base), which turns nats into the wanted unit
     "Any positive base but 1."
-    if isinstance(base, bool) or not isinstance(base, numbers.Real): raise TypeError(f"base is {base!r}; expected a number such as 2 (bits) or math.e (nats)")
-    if not (base > 0 and base != 1 and math.isfinite(base)): raise ValueError(f"base is {base}; expected a positive number other than 1, such as 2 (bits) or math.e (nats)")
+    if isinstance(base, bool) or not isinstance(base, numbers.Real):
+        raise TypeError(f"base is {base!r}; expected a number such as 2 (bits) or math.e (nats)")
+    if not (base > 0 and base != 1 and math.isfinite(base)):
+        raise ValueError(f"base is {base}; expected a positive number other than 1, such as 2 (bits) or math.e (nats)")
     return math.log(base)
 
-def check_metric(metric:str)->float: # the p of the norm
+def check_metric(
+    metric:str, # "euclidean" or "chebyshev"
+)->float: # the p of the norm
     "Euclidean or max-norm."
     return 2. if one_of(metric, 'metric', ('euclidean', 'chebyshev')) == 'euclidean' else math.inf
 
-def one_of(value, name:str, choices:tuple):
+def one_of(
+    value, # what was given
+    name:str, # what the message calls it
+    choices:tuple, # what it may be
+): # the value
     "`value` if it is one of the choices."
-    if not isinstance(value, (str, int, type(None))) or isinstance(value, bool) or value not in choices:
+    simple = isinstance(value, (str, int, type(None))) and not isinstance(value, bool)
+    if not simple or value not in choices:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
     return value
