@@ -14,30 +14,39 @@ def _folds(y, parts, seed):
     "A fold number for each sample, each class spread evenly."
     shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
     order = shuffled[y[shuffled].sort(stable=True).indices]
-    fold = torch.empty_like(y); fold[order] = torch.arange(len(y), device=y.device) % parts
+    fold = torch.empty_like(y)
+    fold[order] = torch.arange(len(y), device=y.device) % parts
     return fold
 
 def _select(x, y, n_y, means):
-    "Features whose class means differ more than noise (F-test, one false feature expected), at most n/4."
-    from scipy.special import chdtri                                  # here, because few need it and it takes a second to import
+    "Features whose class means differ more than noise (F-test, one false feature expected), at most n/4; their spreads."
+    from scipy.special import chdtri                        # here, because few need it and it takes a second to import
     C, (n, d) = len(n_y), x.shape
-    within = ((x - means[y])**2).sum(0)/max(1, n-C); between = (n_y[:, None]*(means - x.mean(0))**2).sum(0)/max(1, C-1)
-    F = torch.where(within > 0, between/within.clamp(min=1e-300), torch.where(between > 0, math.inf, 0.))
-    cut = chdtri(max(1, C-1), 1/max(2, d))/max(1, C-1) if d > 1 else -1.
-    keep = (F > cut).nonzero()[:, 0]
-    if len(keep) > n//4: keep = F.topk(max(1, n//4)).indices
-    if len(keep) == 0: keep = F.topk(1).indices
-    return keep, within[keep].clamp(min=max(1e-300, 1e-12*float(within.max()))).sqrt()
+    within = ((x - means[y])**2).sum(0)/max(1, n-C)
+    between = (n_y[:, None]*(means - x.mean(0))**2).sum(0)/max(1, C-1)
+    without_noise = torch.where(between > 0, math.inf, 0.)
+    F = torch.where(within > 0, between/within.clamp(min=1e-300), without_noise)
+    threshold = chdtri(max(1, C-1), 1/max(2, d))/max(1, C-1) if d > 1 else -1.
+    kept = (F > threshold).nonzero()[:, 0]
+    if len(kept) > n//4: kept = F.topk(max(1, n//4)).indices
+    if len(kept) == 0: kept = F.topk(1).indices
+    least = max(1e-300, 1e-12*float(within.max()))
+    return kept, within[kept].clamp(min=least).sqrt()
 
 # %% ../nbs/91_projection.ipynb #c067
 def _shrunk(residuals, dof):
     "Covariance shrunk to its diagonal by as much as its sampling noise warrants (Chen et al. 2010)."
-    S = residuals.T @ residuals/dof; p = len(S); square, trace = float((S**2).sum()), float(S.trace())
-    rho = ((1-2/p)*square + trace**2)/((dof+1-2/p)*(square - trace**2/p) + 1e-300) if p > 1 else 0.
+    S = residuals.T @ residuals/dof
+    p = len(S)
+    square, trace = float((S**2).sum()), float(S.trace())
+    rho = 0.
+    if p > 1: rho = ((1-2/p)*square + trace**2)/((dof+1-2/p)*(square - trace**2/p) + 1e-300)
     rho = min(1., max(0., rho))
     return (1-rho)*S + torch.diag(rho*S.diag() + 1e-9)
 
-def _whiten(v, S): return torch.linalg.solve_triangular(torch.linalg.cholesky(S), v.T, upper=False).T
+def _whiten(v, S):
+    "Rows in coordinates in which S is the identity."
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(S), v.T, upper=False).T
 
 def _linear(t, means, S, n_y):
     "Log-density of each class, one covariance for all (up to a constant)."
@@ -45,50 +54,75 @@ def _linear(t, means, S, n_y):
 
 def _quadratic(t, means, S, n_y, residuals, y):
     "Log-density of each class with its own covariance, shrunk to S: Student's predictive density."
-    p, out = len(S), []
+    p, densities = len(S), []
     for c, size in enumerate(n_y.tolist()):
-        own = residuals[y == c]; own = (own.T @ own + (p+2)*S)/(max(size-1, 0) + p+2); nu = max(size-1, 1) + 2
-        q = (_whiten(t - means[c], own)**2).sum(1)*(size/(size+1))
-        out.append(-(nu+p)/2*torch.log1p(q/nu) - torch.linalg.cholesky(own).diagonal().log().sum())
-    return torch.stack(out, 1)
+        own = residuals[y == c]
+        covariance = (own.T @ own + (p+2)*S)/(max(size-1, 0) + p+2)
+        nu = max(size-1, 1) + 2
+        square = (_whiten(t - means[c], covariance)**2).sum(1)*(size/(size+1))
+        log_volume = torch.linalg.cholesky(covariance).diagonal().log().sum()
+        densities.append(-(nu+p)/2*torch.log1p(square/nu) - log_volume)
+    return torch.stack(densities, 1)
 
 # %% ../nbs/91_projection.ipynb #c068
-def _log_posteriors(x, y, C, t): # training samples and labels, classes, held-out samples
-    "log q(class | t) by each candidate, shape (candidates, len(t), C)."
-    hot = torch.nn.functional.one_hot(y, C).double(); n_y = hot.sum(0); mean_of = lambda v: (hot.T @ v)/n_y.clamp(min=1)[:, None]
-    keep, sd = _select(x, y, n_y, mean_of(x))
-    x, t = x[:, keep]/sd, t[:, keep]/sd; centre = x.mean(0); x, t = x-centre, t-centre
-    means = mean_of(x); residuals = x - means[y]; S = _shrunk(residuals, max(1, len(x)-C))
+def _log_posteriors(x, y, C, t):
+    "log q(class | t) by each candidate, shape (candidates, len(t), C); from training samples and labels, for held-out t."
+    hot = torch.nn.functional.one_hot(y, C).double()
+    n_y = hot.sum(0)
+    mean_of = lambda v: (hot.T @ v)/n_y.clamp(min=1)[:, None]
+    kept, sd = _select(x, y, n_y, mean_of(x))
+    x, t = x[:, kept]/sd, t[:, kept]/sd
+    centre = x.mean(0)
+    x, t = x-centre, t-centre
+    means = mean_of(x)
+    residuals = x - means[y]
+    S = _shrunk(residuals, max(1, len(x)-C))
     prior = ((n_y+.5)/(len(x)+.5*C)).log()
-    scores = [torch.zeros(len(t), C, dtype=torch.float64, device=x.device)]
-    lin = _linear(t, means, S, n_y); scores += [lin*b for b in (1., .8, .5)]
-    if len(keep) <= 20: quad = _quadratic(t, means, S, n_y, residuals, y); scores += [quad, .7*quad]
+    linear = _linear(t, means, S, n_y)
+    scores = [torch.zeros(len(t), C, dtype=torch.float64, device=x.device), linear*1., linear*.8, linear*.5]
+    if len(kept) <= 20:
+        quadratic = _quadratic(t, means, S, n_y, residuals, y)
+        scores += [quadratic, .7*quadratic]
     return torch.log_softmax(prior + torch.stack(scores), 2)
 
 def _mixture(log_q, steps=100):
     "Log of the weights that maximise the mean log of the mixture, by EM."
-    w = torch.full((len(log_q), 1), -math.log(len(log_q)), dtype=torch.float64, device=log_q.device)
-    for _ in range(steps): w = torch.softmax(w + log_q, 0).mean(1, keepdim=True).clamp(min=1e-12).log()
-    return w
+    log_w = torch.full((len(log_q), 1), -math.log(len(log_q)), dtype=torch.float64, device=log_q.device)
+    for _ in range(steps):
+        log_w = torch.softmax(log_w + log_q, 0).mean(1, keepdim=True).clamp(min=1e-12).log()
+    return log_w
 
 # %% ../nbs/91_projection.ipynb #c070
-def projected_terms(x, y, terms, seed, parts=10):
-    "Contributions in nats: held-out discriminants where they see more than neighbours do (`terms`)."
-    _, y, size = torch.unique(y, return_inverse=True, return_counts=True); n, C = len(y), len(size); x = x.double()
-    fold = _folds(y, min(parts, n), seed); held = torch.full((6, n), -1e3, dtype=torch.float64, device=x.device)
+def projected_terms(
+    x:torch.Tensor, # samples, shape (n, d)
+    y:torch.Tensor, # labels, shape (n,), none of them alone
+    terms:torch.Tensor, # the neighbours' contributions, in nats
+    seed:int, # of the folds
+    parts:int=10, # folds
+)->torch.Tensor: # in nats, one a sample
+    "Contributions of held-out discriminants where they see more than neighbours do."
+    _, y, size = torch.unique(y, return_inverse=True, return_counts=True)
+    n, C, x = len(y), len(size), x.double()
+    fold = _folds(y, min(parts, n), seed)
+    held = torch.full((6, n), -1e3, dtype=torch.float64, device=x.device)     # log q of the true class, by each candidate
     for f in range(int(fold.max())+1):
-        out = fold == f; log_q = _log_posteriors(x[~out], y[~out], C, x[out])
-        held[:len(log_q), out] = log_q.gather(2, y[out].expand(len(log_q), -1)[..., None])[..., 0]
+        out = fold == f
+        log_q = _log_posteriors(x[~out], y[~out], C, x[out])
+        own = y[out].expand(len(log_q), -1)[..., None]
+        held[:len(log_q), out] = log_q.gather(2, own)[..., 0]
     entropy = torch.digamma(torch.tensor(float(n), dtype=torch.float64)) - torch.digamma(size.double())[y]
     both = torch.stack([terms, torch.empty_like(terms)])
     for f in range(int(fold.max())+1):
-        out = fold == f; both[1, out] = (entropy + torch.logsumexp(_mixture(held[:, ~out]) + held, 0))[out]
+        out = fold == f
+        log_w = _mixture(held[:, ~out])
+        both[1, out] = (entropy + torch.logsumexp(log_w + held, 0))[out]
     return _better(both, fold)
 
 def _better(both, fold):
     "Fold by fold, the row that is better on the other folds by more than a standard error; else the first."
     result, lead = both[0].clone(), both[1] - both[0]
     for f in range(int(fold.max())+1):
-        out = fold == f; rest = lead[~out]
+        out = fold == f
+        rest = lead[~out]
         if rest.mean() > rest.std()/math.sqrt(len(rest)): result[out] = both[1, out]
     return result
