@@ -8,48 +8,54 @@ __all__ = ['ross_reference', 'ksg_reference', 'mutual_information', 'ross_mi', '
 # %% ../nbs/00_mi.ipynb #c002
 import math, numbers, warnings
 import torch
-from .checks import Continuous, as_labels, as_samples, as_target, check_base, check_k, check_metric, one_of, warn_rare
+from .checks import Continuous, as_labels, as_samples, as_target
+from .checks import check_base, check_k, check_metric, one_of, warn_rare
 from .neighbours import PATHS, ksg_terms, ross_terms, spread
 from .projection import projected_terms
 
 # %% ../nbs/00_mi.ipynb #c006
-def ross_reference(x:torch.Tensor, # samples, shape (n, d)
-                   y:torch.Tensor, # integer labels, shape (n,)
-                   k:int=3, # neighbours, as in the paper's estimator
-                   p:float=2., # the norm: 2 is Euclidean, math.inf max-norm
-                  )->torch.Tensor: # MI in nats, 0-dim (Ross 2014, eq. 2)
+def ross_reference(
+    x:torch.Tensor, # samples, shape (n, d)
+    y:torch.Tensor, # integer labels, shape (n,)
+    k:int=3, # neighbours, as in the paper's estimator
+    p:float=2., # the norm: 2 is Euclidean, math.inf max-norm
+)->torch.Tensor: # MI in nats, 0-dim (Ross 2014, eq. 2)
     "The label-aware estimator as one reads it; N² memory, no ties, no small classes."
-    x = x.double(); dist = (x[:, None] - x[None]).norm(p, dim=-1).fill_diagonal_(math.inf)
+    x = x.double()
+    distance = (x[:, None] - x[None]).norm(p, dim=-1).fill_diagonal_(math.inf)
     same = y[:, None] == y
-    r = dist.masked_fill(~same, math.inf).kthvalue(k).values
-    m = (dist <= r[:, None]).sum(1)
-    psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
-    return psi(len(x)) + psi(k) - (psi(same.sum(1)) + psi(m)).mean()
+    r = distance.masked_fill(~same, math.inf).kthvalue(k).values
+    m = (distance <= r[:, None]).sum(1)
+    return _psi(len(x)) + _psi(k) - (_psi(same.sum(1)) + _psi(m)).mean()
+
+def _psi(v):
+    "ψ of a number or of each of many, in float64."
+    return torch.digamma(torch.as_tensor(v, dtype=torch.float64))
 
 # %% ../nbs/00_mi.ipynb #c009
-def ksg_reference(x:torch.Tensor, # samples, shape (n, d)
-                  y:torch.Tensor, # samples, shape (n, e)
-                  k:int=3, # neighbours
-                  p:float=2., # norm within each variable
-                  algorithm:int=1, # eq. 8 or eq. 9
-                  rescale:bool=True, # measure each variable in units of its spread
-                 )->torch.Tensor: # MI in nats, 0-dim (Kraskov et al. 2004)
+def ksg_reference(
+    x:torch.Tensor, # samples, shape (n, d)
+    y:torch.Tensor, # samples, shape (n, e)
+    k:int=3, # neighbours
+    p:float=2., # norm within each variable
+    algorithm:int=1, # eq. 8 or eq. 9
+    rescale:bool=True, # measure each variable in units of its spread
+)->torch.Tensor: # MI in nats, 0-dim (Kraskov et al. 2004)
     "KSG 1 and 2 as one reads them; N² memory, no ties."
     def distances(v):
         between = (v[:, None] - v[None]).norm(p, dim=-1).fill_diagonal_(math.inf)
         return between/spread(v, p) if rescale else between
-    psi = lambda v: torch.digamma(torch.as_tensor(v, dtype=torch.float64))
     dx, dy = distances(x.double()), distances(y.double())
     rho, near = torch.maximum(dx, dy).topk(k, largest=False)
     if algorithm == 1:
         n_x = (dx < rho[:, -1:]).sum(1)
         n_y = (dy < rho[:, -1:]).sum(1)
-        return psi(k) + psi(len(x)) - (psi(n_x+1) + psi(n_y+1)).mean()
+        return _psi(k) + _psi(len(x)) - (_psi(n_x+1) + _psi(n_y+1)).mean()
     side_x = dx.gather(1, near).amax(1, keepdim=True)
     side_y = dy.gather(1, near).amax(1, keepdim=True)
     n_x = (dx <= side_x).sum(1)
     n_y = (dy <= side_y).sum(1)
-    return psi(k) - 1/k + psi(len(x)) - (psi(n_x) + psi(n_y)).mean()
+    return _psi(k) - 1/k + _psi(len(x)) - (_psi(n_x) + _psi(n_y)).mean()
 
 # %% ../nbs/00_mi.ipynb #c072
 def mutual_information(
@@ -119,11 +125,13 @@ def _part(x, y, i, terms, labels, scale):
 
 def _with_projection(x, y, terms, return_error, scale, seed):
     "The projected estimate; its error is that of a mean over held-out samples."
-    twice = torch.unique(y, return_inverse=True, return_counts=True); keep = twice[2][twice[1]] > 1
+    _, code, size = torch.unique(y, return_inverse=True, return_counts=True)
+    shared = size[code] > 1
     local = terms(x, y)
-    if not keep.all(): x, y = x[keep], y[keep]
-    out = projected_terms(x, y, local, seed)/scale
-    return (out.mean(), out.std()/math.sqrt(len(out))) if return_error else out.mean()
+    if not shared.all(): x, y = x[shared], y[shared]
+    found = projected_terms(x, y, local, seed)/scale
+    if not return_error: return found.mean()
+    return found.mean(), found.std()/math.sqrt(len(found))
 
 # %% ../nbs/00_mi.ipynb #c075
 def ross_mi(x, # as in mutual_information
@@ -143,33 +151,51 @@ def ksg_mi(x, # as in mutual_information
     return mutual_information(x, Continuous(as_samples(y, 'y')), k, **kwargs)
 
 # %% ../nbs/00_mi.ipynb #c077
-def paper_mi(x, # samples, shape (n, ...)
-             labels, # integer labels, shape (n,)
-             k:int=3, # neighbours
-             *, base:float=2, # bits
-             jitter:float=1e-10, # paper, section 3
-             dtype=torch.float64, # float32 loses the jitter: shown below
-             seed:int=0, # of the jitter
-            )->torch.Tensor: # MI in units of base, 0-dim
+def paper_mi(
+    x, # samples, shape (n, ...)
+    labels, # integer labels, shape (n,)
+    k:int=3, # neighbours
+    *,
+    base:float=2, # bits
+    jitter:float=1e-10, # paper, section 3
+    dtype=torch.float64, # float32 loses the jitter: shown below
+    seed:int=0, # of the jitter
+)->torch.Tensor: # MI in units of base, 0-dim
     "KSG 1 with one-hot labels, max-norm and jitter; not the default, for reasons shown below."
-    x, y = as_samples(x), torch.unique(as_labels(labels, 'labels'), return_inverse=True)[1]
+    x = as_samples(x)
+    classes = torch.unique(as_labels(labels, 'labels'), return_inverse=True)[1]
+    one_hot = torch.nn.functional.one_hot(classes).to(x.device)
     gen = torch.Generator().manual_seed(seed)
-    noisy = lambda v: v.to(dtype) + jitter*torch.rand(v.shape, generator=gen, dtype=dtype).to(v.device)
-    return ksg_mi(noisy(x), noisy(torch.nn.functional.one_hot(y).to(x.device)), k, metric='chebyshev', base=base, rescale=False)
+
+    def jittered(v):
+        return v.to(dtype) + jitter*torch.rand(v.shape, generator=gen, dtype=dtype).to(v.device)
+    return ksg_mi(jittered(x), jittered(one_hot), k, metric='chebyshev', base=base, rescale=False)
 
 # %% ../nbs/00_mi.ipynb #c064
-def _error(n:int, run, mi, seed:int, splits=(2, 3, 4, 5, 6, 7, 8, 9, 10)): # run: indices -> estimate
+def _error(
+    n:int, # samples
+    run, # from indices to an estimate, or None where there is none
+    mi, # the estimate on all samples
+    seed:int, # of the splits
+    splits=(2, 3, 4, 5, 6, 7, 8, 9, 10), # into so many parts, of at least eight samples
+):
     "Standard error by non-overlapping subsamples, and the mean estimate on halves."
-    gen, num, den, halves = torch.Generator().manual_seed(seed), 0., 0, None
+    gen = torch.Generator().manual_seed(seed)
+    total, freedom, halves = 0., 0, None
     for m in [m for m in splits if n//m >= 8] or [2]:
-        parts = [est for i in torch.randperm(n, generator=gen).tensor_split(m) if (est := run(i)) is not None]
-        if m == 2 and parts: halves = sum(parts)/len(parts)
-        if len(parts) > 1: num += (len(parts)-1)*float(torch.stack(parts).var())/m; den += len(parts)-1
-    return torch.full_like(mi, math.sqrt(num/den) if den else math.nan), halves
+        parts = torch.randperm(n, generator=gen).tensor_split(m)
+        estimates = [estimate for i in parts if (estimate := run(i)) is not None]
+        if m == 2 and estimates: halves = sum(estimates)/len(estimates)
+        if len(estimates) < 2: continue
+        total += (len(estimates)-1)*float(torch.stack(estimates).var())/m
+        freedom += len(estimates)-1
+    return torch.full_like(mi, math.sqrt(total/freedom) if freedom else math.nan), halves
 
 def _warn_drift(mi, se, halves, scale):
     "Warn when halving the sample moves the estimate more than noise and a tenth of it."
     if halves is None: return
     drift = float(mi - halves)
     if abs(drift) > max(3*float(se), 0.1*abs(float(mi)), 0.05/scale):
-        warnings.warn(f"the estimate has not converged: {float(halves):.2f} on halves of the sample, {float(mi):.2f} on all of it. Strong dependence or many dimensions defeat k-NN estimates, which are then too low; take more samples, or for labels projection='lda'", stacklevel=4)
+        warnings.warn(f"the estimate has not converged: {float(halves):.2f} on halves of the sample, {float(mi):.2f} on "
+                      "all of it. Strong dependence or many dimensions defeat k-NN estimates, which are then too low; "
+                      "take more samples, or for labels projection='lda'", stacklevel=4)
