@@ -77,24 +77,28 @@ readme:
 # One folder that installs and runs `milr figures` without a network: wheels, the data found here, and the project as committed.
 # Another Python or machine: make bundle PYTHON_VERSION=3.12 PLATFORM="manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64" CONSTRAINTS=
 # Another build of torch: PIP_ARGS="--index-url ..." of the index that has it. On Linux the usual index gives the CUDA build, some gigabytes.
+# The smallest, for a machine that has torch: make bundle SMALL=1, without the wheels named in bundle.py, and of data MNIST and what MILR_CIFAR10 names.
 BUNDLE ?= build/bundle
+SMALL ?=
 PLATFORM ?=
 PYTHON_VERSION ?=
 CONSTRAINTS ?= constraints.txt
 PIP_ARGS ?=
 target := $(if $(PYTHON_VERSION),--python-version $(PYTHON_VERSION)) $(foreach p,$(PLATFORM),--platform $(p))
+fetch := $(BIN)/python -m pip download --quiet --dest $(BUNDLE)/wheels --only-binary=:all: $(target) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(PIP_ARGS)
 bundle: env
 	test ! -e $(BUNDLE) || { echo "$(BUNDLE) is there already; remove it, or name another with BUNDLE="; exit 1; }
 	mkdir -p $(BUNDLE)/wheels $(BUNDLE)/data $(BUNDLE)/project
 	git archive HEAD | tar -x -C $(BUNDLE)/project
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(BUNDLE)/wheels $(BUNDLE)/project
 	rm -rf $(BUNDLE)/project/build $(BUNDLE)/project/*.egg-info
-	$(BIN)/python -m pip download --dest $(BUNDLE)/wheels --only-binary=:all: $(target) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(PIP_ARGS) "$$(ls $(BUNDLE)/wheels/milr-*.whl)[lab]"
 	$(BIN)/milr data mnist
-	cp -R "$${MILR_DATA:-$$HOME/.cache/milr/data}/." $(BUNDLE)/data
+	$(if $(SMALL),$(fetch) --no-deps $$($(BIN)/python bundle.py $(PYTHON_VERSION)),$(fetch) "$$(ls $(BUNDLE)/wheels/milr-*.whl)[lab]" pytest)
+	cd "$${MILR_DATA:-$$HOME/.cache/milr/data}" && cp -R $(if $(SMALL),MNIST,.) $(abspath $(BUNDLE))/data
 	test -z "$$MILR_CIFAR10" || cp -R "$$MILR_CIFAR10" $(BUNDLE)/data/cifar10-jpeg$$(test -d "$$MILR_CIFAR10" || echo .tar.xz)
+	$(if $(SMALL),touch $(BUNDLE)/small && cd $(BUNDLE)/data && $(abspath $(BIN))/python -m tarfile -c ../data.tar.xz * && rm -r ../data)
 	cp milr.sh $(BUNDLE)
-	@echo "take $(BUNDLE) along; there: ./milr.sh figures"
+	@echo "take $(BUNDLE) along; there: ./milr.sh figures, or ./milr.sh gpu"
 
 # The documentation site, in _docs: no warning is let through, and every link of the built pages is followed.
 DOCS := .venv-docs/bin
