@@ -7,29 +7,35 @@ __all__ = ['check_data', 'as_classes', 'draw', 'Subset', 'stratified', 'seen_lab
 
 # %% ../nbs/03_inputs.ipynb #i003
 import inspect, random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.utils import data as torch_data
-from .forward import entries_of, kept_random_state, map_tensors, tensors_in, unwrap
+from .forward import described, kept_random_state, map_tensors, tensors_in, unwrap
 
 # %% ../nbs/03_inputs.ipynb #c055
-def check_data(inputs, labels, k):
-    "Inputs as tensors and labels on the CPU, if their samples match and are enough."
-    if isinstance(labels, np.ndarray): labels = torch.from_numpy(labels)
+def check_data(
+    inputs, # tensors or arrays (n, ...), nested as a model takes them
+    labels, # tensor or array, shape (n, ...)
+    k:int, # neighbours of the estimator
+)->tuple: # inputs as tensors, labels on the CPU
+    "Inputs and labels as tensors, if their samples match and are enough."
+    if isinstance(labels, np.ndarray):
+        labels = torch.from_numpy(labels)
     if not isinstance(labels, Tensor): raise TypeError(f"labels must be a tensor or array, got {type(labels).__name__}")
     if labels.ndim == 0: raise ValueError("labels have no samples: expected shape (n,) or (n, ...)")
-    inputs = map_tensors(lambda t: t, inputs)
-    sizes = {len(t) if t.ndim else 0 for t in tensors_in(inputs)}
+    inputs = map_tensors(lambda tensor: tensor, inputs)
+    sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(inputs)}
     if sizes != {len(labels)}:
         raise ValueError(f"inputs have {sorted(sizes)} samples along the first axis, labels {len(labels)}; they must match")
     if len(labels) <= k and labels.ndim == 1:
         raise ValueError(f"{len(labels)} samples are too few for k={k} neighbours; give at least {k + 1}")
     return inputs, labels.detach().cpu()
 
+# %% ../nbs/03_inputs.ipynb #i055b
 def as_classes(
     labels:Tensor, # as given, on the CPU
     multilabel:bool|None, # as in LayerProbe
@@ -37,15 +43,22 @@ def as_classes(
     "Each distinct row a class, if there are several labels a sample."
     if multilabel not in (True, False, None): raise TypeError(f"multilabel must be True, False or None, got {multilabel!r}")
     several = labels.ndim == 2 and labels.shape[1] > 1
-    if multilabel:
-        if not several: raise ValueError(f"multilabel=True, but labels have shape {tuple(labels.shape)}; expected (n, labels)")
-        if not bool((labels == labels.long()).all()):
-            raise ValueError("multilabel=True, but labels are not whole numbers; expected zeros and ones")
-        return torch.unique(labels.long(), dim=0, return_inverse=True)[1]
-    if multilabel is None and several and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):
-        raise ValueError(f"labels are floats of shape {tuple(labels.shape)}, all 0 or 1: pass multilabel=True if a sample has several labels at once, "
-                         "labels.argmax(1) for one-hot rows, or multilabel=False for a continuous target")
+    if multilabel: return _row_classes(labels, several)
+    if multilabel is None and several and labels.is_floating_point() and _only_zeros_and_ones(labels):
+        raise ValueError(f"labels are floats of shape {tuple(labels.shape)}, all 0 or 1: pass multilabel=True "
+                         "if a sample has several labels at once, labels.argmax(1) for one-hot rows, "
+                         "or multilabel=False for a continuous target")
     return labels
+
+def _row_classes(labels:Tensor, several:bool)->Tensor:
+    "The number of each row among the distinct rows."
+    if not several: raise ValueError(f"multilabel=True, but labels have shape {tuple(labels.shape)}; expected (n, labels)")
+    if not bool((labels == labels.long()).all()):
+        raise ValueError("multilabel=True, but labels are not whole numbers; expected zeros and ones")
+    return torch.unique(labels.long(), dim=0, return_inverse=True)[1]
+
+def _only_zeros_and_ones(labels:Tensor)->bool:
+    return bool(((labels == 0) | (labels == 1)).all())
 
 # %% ../nbs/03_inputs.ipynb #c045
 def draw(
@@ -55,48 +68,85 @@ def draw(
     ignore_index:int=-100, # integer label of a position without a label
 )->tuple[Tensor,Tensor,Tensor]: # rows to run; then for each pair its place among the rows, and its position
     "Choose pairs of sample and position, sorted, without repetition."
-    gen, n = torch.Generator().manual_seed(seed), len(labels)
-    ok = (labels != ignore_index) if not labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
-    rows = ok.any(1).nonzero()[:, 0]
-    if len(rows) > samples: rows = rows[torch.randperm(len(rows), generator=gen)[:samples].sort().values]
-    pairs = ok[rows].nonzero()
-    if len(pairs) > samples: pairs = pairs[torch.randperm(len(pairs), generator=gen)[:samples].sort().values]
+    generator = torch.Generator().manual_seed(seed)
+    labelled = torch.ones_like(labels, dtype=torch.bool) if labels.is_floating_point() else labels != ignore_index
+    rows = _some(labelled.any(1).nonzero()[:, 0], samples, generator)
+    pairs = _some(labelled[rows].nonzero(), samples, generator)
     return rows, pairs[:, 0], pairs[:, 1]
+
+def _some(candidates:Tensor, samples:int, generator:torch.Generator)->Tensor:
+    "At most `samples` of the candidates, in their order."
+    if len(candidates) <= samples: return candidates
+    return candidates[torch.randperm(len(candidates), generator=generator)[:samples].sort().values]
 
 # %% ../nbs/03_inputs.ipynb #c057
 class Subset:
     "The samples that a probe measures on."
-    def __init__(self, inputs, labels, samples, seed, redraw, ignore_index):
-        self.inputs, self.labels, self.samples = inputs, labels, samples
-        self.seed, self.redraw, self.ignore_index = seed, redraw, ignore_index
+    def __init__(self,
+        inputs, # tensors (n, ...), nested as the model takes them
+        labels:Tensor, # on the CPU: integers (n, positions...) or floats (n, ...)
+        samples:int, # how many pairs of sample and position at most
+        seed:int, # of the draw
+        redraw:bool, # a new draw each time
+        ignore_index:int, # label of positions to leave out
+    ):
+        self.inputs = inputs
+        self.labels = labels
+        self.samples = samples
+        self.seed = seed
+        self.redraw = redraw
+        self.ignore_index = ignore_index
         self.classes = not labels.is_floating_point()                       # integers are classes
         self.positions = tuple(labels.shape[1:]) if self.classes else ()
         rows = self.draw(0)[0]
         if self.classes and len(self.known(slice(None) if redraw else rows).unique()) < 2:
             raise ValueError("the labels to measure hold fewer than two classes, so there is nothing to know; "
                              "pass samples of several (is the data sorted by class?)")
-        if not redraw and len(rows) < len(labels): self.inputs, self.labels = self.take(rows), labels[rows]
+        if redraw or len(rows) == len(labels): return
+        self.inputs = self.take(rows)
+        self.labels = labels[rows]
 
     def flat(self)->Tensor: # shape (n, positions)
+        "Class labels with their positions in one axis; zeros for a continuous target."
         return self.labels.reshape(len(self.labels), -1) if self.classes else self.labels.new_zeros(len(self.labels), 1)
 
-    def known(self, rows)->Tensor: # class labels of these rows, without the positions to ignore
-        y = self.flat()[rows]
-        return y[y != self.ignore_index]
+    def known(self,
+        rows, # which samples
+    )->Tensor: # shape (labels,)
+        "Class labels of these rows, without the positions to ignore."
+        labels = self.flat()[rows]
+        return labels[labels != self.ignore_index]
 
-    def draw(self, i:int): # as `draw`; always the same without `redraw`
-        return draw(self.flat(), self.samples, self.seed + (i if self.redraw else 0), self.ignore_index)
+    def draw(self,
+        number:int, # of the draw; without `redraw` each is the same
+    )->tuple[Tensor,Tensor,Tensor]: # as from `draw`
+        "Rows to run, and pairs of row and position."
+        return draw(self.flat(), self.samples, self.seed + (number if self.redraw else 0), self.ignore_index)
 
-    def take(self, rows, device=None): # the inputs of these rows
+    def take(self,
+        rows:Tensor, # which samples
+        device:torch.device|None=None, # where to; where they are if not given
+    ): # tensors, nested like the inputs
+        "The inputs of these rows."
         return next(self.batches(rows, len(rows), device))
 
-    def batches(self, rows, size, device=None): # the inputs of these rows, `size` at a time
-        rows_on = {d: rows.to(d) for d in {t.device for t in tensors_in(self.inputs)}}       # moved once
-        for i in range(0, len(rows), size):
-            yield map_tensors(lambda t: t[rows_on[t.device][i:i+size]].to(device or t.device), self.inputs)
+    def batches(self,
+        rows:Tensor, # which samples
+        size:int, # samples a batch
+        device:torch.device|None=None, # where to; where they are if not given
+    )->Iterator: # of tensors, nested like the inputs
+        "The inputs of these rows, batch by batch."
+        rows_on = {kept: rows.to(kept) for kept in {tensor.device for tensor in tensors_in(self.inputs)}}    # moved once
+        for start in range(0, len(rows), size):
+            batch = slice(start, start + size)
+            yield map_tensors(lambda tensor: tensor[rows_on[tensor.device][batch]].to(device or tensor.device), self.inputs)
 
-    def labels_of(self, pairs)->Tensor: # one a pair
-        return self.flat()[pairs[0]][pairs[1:]] if self.classes else self.labels[pairs[0]][pairs[1]]
+    def labels_of(self,
+        pairs:tuple[Tensor,Tensor,Tensor], # as drawn
+    )->Tensor: # shape (pairs, ...)
+        "The label of each pair."
+        rows, place, position = pairs
+        return self.flat()[rows][place, position] if self.classes else self.labels[rows][place]
 
 # %% ../nbs/03_inputs.ipynb #c058b
 def stratified(
@@ -105,10 +155,10 @@ def stratified(
     seed:int, # of the draw
 )->Tensor: # indices, sorted, shape (samples,)
     "Draw samples so that each class has its share."
-    gen = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=gen)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].sort(stable=True).indices]
-    start = torch.rand(1, generator=gen, dtype=torch.float64)
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
     step = len(labels)/samples
     return order[((torch.arange(samples) + start)*step).long()].sort().values
 
@@ -123,11 +173,17 @@ def seen_labels(
     if isinstance(dataset, torch_data.ConcatDataset):
         parts = [seen_labels(part) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat(parts)
-    named = (getattr(dataset, name, None) for name in ("targets", "labels"))
-    labels = dataset.tensors[-1] if isinstance(dataset, torch_data.TensorDataset) else next((v for v in named if v is not None), None)
-    try: labels = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError): return None
+    try:
+        labels = torch.as_tensor(_label_attribute(dataset))
+    except (TypeError, ValueError, RuntimeError):
+        return None
     return labels.cpu().long() if labels.shape == (len(dataset),) and not labels.is_floating_point() else None
+
+def _label_attribute(dataset):
+    "What a data set keeps its labels in; None if it has nothing of the usual names."
+    if isinstance(dataset, torch_data.TensorDataset): return dataset.tensors[-1]
+    targets = getattr(dataset, "targets", None)
+    return getattr(dataset, "labels", None) if targets is None else targets
 
 # %% ../nbs/03_inputs.ipynb #c058g
 _LABEL_KEYS = ("labels", "label", "targets", "target")
@@ -137,33 +193,44 @@ def split_batch(
     model:nn.Module, # whose arguments the inputs are
 )->tuple: # inputs (a tensor, a tuple of arguments, a dict of keyword arguments), and labels
     "Tell a batch's inputs from its labels."
-    if isinstance(batch, Mapping):
-        key = next((k for k in _LABEL_KEYS if k in batch), None)
-        if key is None: raise ValueError(f"a batch has {sorted(map(str, batch))}; expected labels as one of {', '.join(_LABEL_KEYS)}, or pass inputs and labels as tensors")
-        return _arguments({k: v for k, v in batch.items() if k != key and isinstance(v, Tensor)}, model), batch[key]
+    if isinstance(batch, Mapping): return _split_dict(batch, model)
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        raise ValueError(f"a batch is a {type(batch).__name__}{entries_of(batch)}; expected (inputs, labels) or a dict: pass inputs and labels as tensors")
-    return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+        raise ValueError(f"a batch is a {described(batch)}; expected (inputs, labels) or a dict: pass inputs and labels as tensors")
+    *inputs, labels = batch
+    return (inputs[0] if len(inputs) == 1 else tuple(inputs)), labels
+
+def _split_dict(batch:Mapping, model:nn.Module)->tuple:
+    "A batch that names its parts."
+    label_key = next((key for key in _LABEL_KEYS if key in batch), None)
+    if label_key is None:
+        raise ValueError(f"a batch has {sorted(map(str, batch))}; expected labels as one of {', '.join(_LABEL_KEYS)}, "
+                         "or pass inputs and labels as tensors")
+    tensors = {key: value for key, value in batch.items() if key != label_key and isinstance(value, Tensor)}
+    return _arguments(tensors, model), batch[label_key]
 
 def _arguments(entries:dict, model:nn.Module):
     "Those entries that the model's forward takes."
-    wanted = inspect.signature(unwrap(model).forward).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in wanted.values()): return entries
-    taken = {k: v for k, v in entries.items() if k in wanted}
-    if not taken and len(entries) == 1: return next(iter(entries.values()))
-    if not taken: raise ValueError(f"a batch has the inputs {sorted(entries)}, of which the model's forward takes none ({', '.join(wanted)}); pass inputs and labels as tensors")
-    return taken
+    parameters = inspect.signature(unwrap(model).forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()): return entries
+    taken = {name: value for name, value in entries.items() if name in parameters}
+    if taken: return taken
+    if len(entries) == 1: return next(iter(entries.values()))
+    raise ValueError(f"a batch has the inputs {sorted(entries)}, of which the model's forward takes none "
+                     f"({', '.join(parameters)}); pass inputs and labels as tensors")
 
 # %% ../nbs/03_inputs.ipynb #c058k
 @contextmanager
 def _kept_generator(source):
     "The generator of a loader's sampler is afterwards as before."
     sampler = getattr(source, "sampler", None)
-    held = [getattr(s, "generator", None) for s in (sampler, getattr(sampler, "sampler", None))]      # the sampler's own, or in a BatchSampler
-    states = [(generator, generator.get_state()) for generator in held if generator is not None]
-    try: yield
+    samplers = sampler, getattr(sampler, "sampler", None)                     # a BatchSampler holds another
+    generators = [getattr(each, "generator", None) for each in samplers]
+    states = [(generator, generator.get_state()) for generator in generators if generator is not None]
+    try:
+        yield
     finally:
-        for generator, state in states: generator.set_state(state)
+        for generator, state in states:
+            generator.set_state(state)
 
 def _seed_all(seed:int):
     "Python, NumPy and the CPU; the GPUs' generators are not touched."
@@ -171,6 +238,7 @@ def _seed_all(seed:int):
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
+# %% ../nbs/03_inputs.ipynb #i058l
 def _is_stream(dataset)->bool: return isinstance(dataset, torch_data.IterableDataset)
 
 def _batches(source): # an iterable, or None where samples come one by one
@@ -185,40 +253,44 @@ def _places(source)->list[int]|None: # None for all
     if not isinstance(source, torch_data.DataLoader): return None
     sampler = getattr(source.batch_sampler, "sampler", source.sampler)
     indices = getattr(sampler, "indices", None)
-    return None if indices is None else [int(i) for i in indices]
+    return None if indices is None else [int(index) for index in indices]
 
-def _draw_places(dataset, places, samples, seed)->list[int]:
+def _draw_places(dataset, kept_to, samples, seed)->list[int]:
     "Which of the data set's samples to read, in their order."
-    places = torch.arange(len(dataset)) if places is None else torch.tensor(places)
+    places = torch.arange(len(dataset)) if kept_to is None else torch.tensor(kept_to)
     if len(places) <= samples: return places.tolist()
     labels = seen_labels(dataset)
     if labels is not None: return places[stratified(labels[places], samples, seed)].tolist()
-    gen = torch.Generator().manual_seed(seed)
-    return places[torch.randperm(len(places), generator=gen)[:samples]].sort().values.tolist()
+    generator = torch.Generator().manual_seed(seed)
+    return places[torch.randperm(len(places), generator=generator)[:samples]].sort().values.tolist()
 
+# %% ../nbs/03_inputs.ipynb #i058n
 def _first_batches(batches, model, samples)->tuple:
     "Read until there are enough samples."
     read, count = [], 0
     for batch in batches:
-        read.append(split_batch(batch, model))
-        count += len(read[-1][1])
+        inputs, labels = split_batch(batch, model)
+        read.append((inputs, labels))
+        count += len(labels)
         if count >= samples: break
     if not read: raise ValueError("the data have no batches")
-    return map_tensors(lambda t: t[:samples], _joined(read))
+    return map_tensors(lambda tensor: tensor[:samples], _joined(read))
 
 def _joined(parts):
     "Nested tensors of several batches as one."
     first = parts[0]
     if isinstance(first, Tensor): return torch.cat(parts)
-    if isinstance(first, dict): return {k: _joined([p[k] for p in parts]) for k in first}
-    return tuple(_joined([p[i] for p in parts]) for i in range(len(first)))
+    if isinstance(first, dict): return {key: _joined([part[key] for part in parts]) for key in first}
+    return tuple(_joined([part[i] for part in parts]) for i in range(len(first)))
 
 # %% ../nbs/03_inputs.ipynb #c058j
-def is_data(v)->bool: # a loader, a data set, a stream; not tensors
+def is_data(
+    value, # anything that was passed as inputs
+)->bool: # True for a loader, a data set, a stream; False for tensors, nested or not
     "Does this bring its own labels?"
-    if isinstance(v, (torch_data.DataLoader, torch_data.Dataset)): return True
-    if isinstance(v, (Tensor, np.ndarray, Mapping, tuple, list, str)): return False
-    return hasattr(v, "__iter__") or hasattr(v, "__getitem__")
+    if isinstance(value, (torch_data.DataLoader, torch_data.Dataset)): return True
+    if isinstance(value, (Tensor, np.ndarray, Mapping, tuple, list, str)): return False
+    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
 
 def sample_data(
     source, # a DataLoader, a data set or a stream
@@ -232,8 +304,12 @@ def sample_data(
         batches = _batches(source)
         if batches is not None: return _first_batches(batches, model, samples)
         dataset = source.dataset if isinstance(source, torch_data.DataLoader) else source
-        if _is_stream(dataset): items = list(islice(dataset, samples))
-        else: items = [dataset[i] for i in _draw_places(dataset, _places(source), samples, seed)]
+        items = _read(dataset, _places(source), samples, seed)
         if not items: raise ValueError("the data set has no samples")
         collate = getattr(source, "collate_fn", torch_data.default_collate)
         return split_batch(collate(items), model)
+
+def _read(dataset, kept_to, samples, seed)->list:
+    "The samples themselves, not collated; of a stream the first."
+    if _is_stream(dataset): return list(islice(dataset, samples))
+    return [dataset[place] for place in _draw_places(dataset, kept_to, samples, seed)]
