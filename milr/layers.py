@@ -8,7 +8,7 @@ __all__ = ['is_norm', 'is_activation', 'is_weighted', 'named_layers', 'hooked', 
 
 # %% ../nbs/03_layers.ipynb #l003
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import torch
 from torch import nn, Tensor
@@ -17,43 +17,58 @@ from .forward import clean_name, is_fsdp1, main_tensor, run_model, tensors_in, u
 # %% ../nbs/03_layers.ipynb #c033
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
-def is_norm(m:nn.Module # any module
+def is_norm(module:nn.Module # any
            )->bool: # torch's normalisations, and leaves with "norm" in their class's name and no matrix
     "Is this a normalisation?"
-    if isinstance(m, _NORMS): return True
-    return "norm" in type(m).__name__.lower() and not m._modules and all(p.ndim < 2 for p in m.parameters())
+    if isinstance(module, _NORMS): return True
+    called_norm = "norm" in type(module).__name__.lower()
+    return called_norm and not module._modules and all(parameter.ndim < 2 for parameter in module.parameters())
 
-def is_activation(m:nn.Module # any module
+def is_activation(module:nn.Module # any
                  )->bool: # torch's activations, PReLU with its parameter too
     "Is this an activation function?"
-    return type(m).__module__ == "torch.nn.modules.activation" and not isinstance(m, nn.MultiheadAttention)
+    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
 
 # %% ../nbs/03_layers.ipynb #c034
-def _runs(m): return getattr(type(m), "forward", None) is not nn.Module.forward # a ModuleList does not
-
-def is_weighted(m:nn.Module # any module
+def is_weighted(module:nn.Module # any
                )->bool: # rule 1
     "Does this module own a weight, and run?"
-    return any(p is not None for p in m._parameters.values()) and _runs(m) and not is_norm(m) and not is_activation(m)
+    owns_weight = any(parameter is not None for parameter in module._parameters.values())
+    return owns_weight and _runs(module) and not is_norm(module) and not is_activation(module)
 
-def _weights(m)->int:
-    "How many weighted modules there are in `m`, itself included."
-    return 1 if is_weighted(m) else sum(_weights(c) for c in m.children())
+def _runs(module)->bool:
+    "Has it a forward? A ModuleList has none."
+    return getattr(type(module), "forward", None) is not nn.Module.forward
+
+def _weights(module)->int:
+    "How many weighted modules there are in `module`, itself included."
+    return 1 if is_weighted(module) else sum(_weights(child) for child in module.children())
 
 # %% ../nbs/03_layers.ipynb #c035
 def named_layers(
     model:nn.Module, # may be wrapped
 )->dict[str,nn.Module]: # name: module, in the order they were registered
     "The layers of a model, by rules 1 and 2."
-    def walk(m, name):
-        if clean_name(name) and (is_weighted(m) or _weights(m) == 1 and _runs(m)): yield clean_name(name), m
-        else:
-            for n, c in m.named_children(): yield from walk(c, f"{name}.{n}" if name else n)
-    model, seen = unwrap(model), set()
-    if any(is_fsdp1(m) and not m._use_orig_params for m in model.modules()):
-        raise ValueError("FullyShardedDataParallel hides whose parameters it holds; wrap with use_orig_params=True, use fully_shard, or measure layers='output'")
-    layers = {n: m for n, m in walk(model, "") if not (m in seen or seen.add(m))}
+    model = unwrap(model)
+    if any(is_fsdp1(module) and not module._use_orig_params for module in model.modules()):
+        raise ValueError("FullyShardedDataParallel hides whose parameters it holds; wrap with use_orig_params=True, "
+                         "use fully_shard, or measure layers='output'")
+    layers:dict[str,nn.Module] = {}
+    seen = set()
+    for name, layer in _walk(model, ""):
+        if layer in seen: continue                                  # used in two places, counted in the first
+        seen.add(layer)
+        layers[name] = layer
     return layers or {"output": model}
+
+def _walk(module:nn.Module, path:str)->Iterator[tuple[str,nn.Module]]:
+    "Names and modules of the layers at `module` and inside."
+    name = clean_name(path)
+    if name and (is_weighted(module) or (_weights(module) == 1 and _runs(module))):
+        yield name, module
+        return
+    for child_name, child in module.named_children():
+        yield from _walk(child, f"{path}.{child_name}" if path else child_name)
 
 # %% ../nbs/03_layers.ipynb #c038
 @contextmanager
@@ -62,12 +77,15 @@ def hooked(modules, # which modules
     "The hook on all modules inside, none afterwards."
     handles = []
     try:
-        for m in modules:
-            if isinstance(m, torch.jit.ScriptModule): raise TypeError("a scripted module cannot be watched from Python: measure layers='output', or the model before scripting")
-            handles.append(m.register_forward_hook(hook))
+        for module in modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                raise TypeError("a scripted module cannot be watched from Python: "
+                                "measure layers='output', or the model before scripting")
+            handles.append(module.register_forward_hook(hook))
         yield
     finally:
-        for h in handles: h.remove()
+        for handle in handles:
+            handle.remove()
 
 # %% ../nbs/03_layers.ipynb #c039
 def find_places(
@@ -77,67 +95,111 @@ def find_places(
     exact:dict[str,nn.Module]|None=None, # further modules, measured at their own outputs
 )->dict[str,tuple[nn.Module,int]]: # name: (module, which of its runs), in the order of the forward
     "Where each layer's activations appear (rule 3). Layers that do not run are left out."
-    layer_of, exact_of = ({m: n for n, m in d.items()} for d in (layers, exact or {}))
-    followers = {m for m in model.modules() if is_norm(m) or is_activation(m)}
-    places, origin, runs, alive = {}, {}, {}, []
-    def watch(m, args, out):
-        runs[m] = runs.get(m, 0) + 1
-        if m in exact_of: places[exact_of[m]] = m, runs[m]
-        name = layer_of.get(m) or (m in followers and origin.get(id(next(tensors_in(args), None))))
-        if name:
-            t = next(tensors_in(out), None)
-            alive.append(t); origin[id(t)] = name; places[name] = m, runs[m]  # `alive`: an id is only good while its tensor lives
-    with hooked({*layer_of, *exact_of, *followers}, watch): run_model(model, inputs)
+    layer_of = {module: name for name, module in layers.items()}
+    exact_of = {module: name for name, module in (exact or {}).items()}
+    followers = {module for module in model.modules() if is_norm(module) or is_activation(module)}
+    places:dict[str,tuple[nn.Module,int]] = {}
+    runs:dict[nn.Module,int] = {}
+    origin:dict[int,str] = {}   # the id of a tensor: which layer it came from
+    alive = []                  # those tensors: an id is only good while its tensor lives
+
+    def watch(module, args, out):
+        runs[module] = runs.get(module, 0) + 1
+        place = module, runs[module]
+        if module in exact_of:
+            places[exact_of[module]] = place
+        name = layer_of.get(module)
+        if name is None and module in followers:
+            name = origin.get(id(next(tensors_in(args), None)))
+        if name is None: return
+        activations = next(tensors_in(out), None)
+        alive.append(activations)
+        origin[id(activations)] = name
+        places[name] = place
+
+    with hooked({*layer_of, *exact_of, *followers}, watch):
+        run_model(model, inputs)
     return places
 
 # %% ../nbs/03_layers.ipynb #c042
 def by_position(
-    t:Tensor, # activations, shape (n, ...)
+    activations:Tensor, # shape (n, ...)
     positions:tuple=(), # shape of the positions; () for one label a sample
     channel_dim:int|None=None, # 1 or -1, where the features are if the shapes do not tell
 )->Tensor: # shape (n, positions, features)
     "Activations with their positions in one axis and their features in the last."
-    n, p, q = len(t), math.prod(positions), len(positions)
-    if p == 1: return t.reshape(n, 1, -1)
-    last, first = tuple(t.shape[1:1+q]) == positions, tuple(t.shape[2:]) == positions
-    if not (last or first): raise ValueError(f"activations of shape {tuple(t.shape)} have no axes for labels of shape (n, {', '.join(map(str, positions))}); if a sample has several labels at once, pass multilabel=True")
-    if last and first and channel_dim is None: raise ValueError(f"activations of shape {tuple(t.shape)}: positions and features are alike; pass channel_dim=1 or -1")
-    return (t.movedim(1, -1) if first and not (last and channel_dim == -1) else t).reshape(n, p, -1)
+    n, count = len(activations), math.prod(positions)
+    if count == 1: return activations.reshape(n, 1, -1)
+    shape = tuple(activations.shape)
+    features_last = shape[1:1 + len(positions)] == positions
+    features_first = shape[2:] == positions
+    if not (features_last or features_first):
+        raise ValueError(f"activations of shape {shape} have no axes for labels of shape (n, {', '.join(map(str, positions))}); "
+                         "if a sample has several labels at once, pass multilabel=True")
+    if features_last and features_first:
+        if channel_dim is None:
+            raise ValueError(f"activations of shape {shape}: positions and features are alike; pass channel_dim=1 or -1")
+        features_first = channel_dim != -1
+    if features_first:
+        activations = activations.movedim(1, -1)
+    return activations.reshape(n, count, -1)
 
 # %% ../nbs/03_layers.ipynb #c048
 class Collector:
     "A forward hook that fills `out[name]`, shape (pairs, features), batch by batch."
-    def __init__(self, places, pairs, shape, channel_dim):
-        self.places, self.shape, self.channel_dim = places, shape, channel_dim
+    def __init__(self,
+        places:dict[str,tuple[nn.Module,int]], # as from `find_places`
+        pairs:tuple[Tensor,Tensor], # for each pair its place among the rows, rising, and its position
+        positions:tuple, # shape of the positions
+        channel_dim:int|None, # as in `by_position`
+    ):
+        self.places = places
+        self.positions = positions
+        self.channel_dim = channel_dim
         self.row = pairs[0].contiguous()              # on the CPU: where a batch begins and ends
-        self.pairs_on = {}                            # the pairs on each device, moved there once
-        self.pairs_on[self.row.device] = pairs
-        self.out, self.runs = {}, {}
+        self.pairs_on = {self.row.device: pairs}      # the pairs on each device, moved there once
+        self.out:dict[str,Tensor] = {}
+        self.runs:dict[nn.Module,int] = {}
 
-    def batch(self, start, end):
+    def batch(self,
+        start:int, # place of its first row
+        end:int, # after its last
+    ):
         "Announce the rows of the next forward."
-        self.start, self.size, self.runs = start, end - start, {}
+        self.start = start
+        self.size = end - start
         self.span = slice(*torch.searchsorted(self.row, torch.tensor([start, end])).tolist())
+        self.runs = {}
 
-    def index(self, device):
+    def index(self,
+        device:torch.device, # of the activations
+    )->tuple[Tensor,Tensor]: # sample within the batch, and position
         "Sample and position of this batch's pairs."
-        if device not in self.pairs_on: self.pairs_on[device] = tuple(i.to(device) for i in self.pairs_on[self.row.device])
+        if device not in self.pairs_on:
+            self.pairs_on[device] = tuple(part.to(device) for part in self.pairs_on[self.row.device])
         row, position = self.pairs_on[device]
         return row[self.span] - self.start, position[self.span]
 
-    def store(self, name, out, key=None):
+    def store(self,
+        name:str, # of the layer
+        out, # what its module returned
+        key:str|int|None=None, # as in `main_tensor`
+    ):
         "Copy one batch of a layer's activations."
-        t = main_tensor(out, key)
-        if t.ndim == 0 or len(t) != self.size:
-            raise ValueError(f"layer {name!r} gave shape {tuple(t.shape)} for {self.size} samples; expected samples along the first axis")
-        t = by_position(t, self.shape, self.channel_dim)[self.index(t.device)]
-        if name not in self.out: self.out[name] = t.new_empty(len(self.row), t.shape[1])
-        self.out[name][self.span] = t
+        activations = main_tensor(out, key)
+        if activations.ndim == 0 or len(activations) != self.size:
+            raise ValueError(f"layer {name!r} gave shape {tuple(activations.shape)} for {self.size} samples; "
+                             "expected samples along the first axis")
+        wanted = by_position(activations, self.positions, self.channel_dim)[self.index(activations.device)]
+        if name not in self.out:
+            self.out[name] = wanted.new_empty(len(self.row), wanted.shape[1])
+        self.out[name][self.span] = wanted
 
-    def __call__(self, m, args, out):
-        self.runs[m] = self.runs.get(m, 0) + 1
+    def __call__(self, module, args, out):
+        self.runs[module] = self.runs.get(module, 0) + 1
         for name, place in self.places.items():
-            if place == (m, self.runs[m]): self.store(name, out)
+            if place == (module, self.runs[module]):
+                self.store(name, out)
 
 # %% ../nbs/03_layers.ipynb #c049
 def in_passes(
@@ -145,22 +207,35 @@ def in_passes(
     memory:int, # how much to hold at once
 )->list[list[str]]: # names of the layers of each pass; at least one a pass
     "Split the layers into as few passes as fit in memory, in their order."
-    passes, held = [], 0
+    passes:list[list[str]] = []
+    held = 0
     for name, size in bytes_of.items():
-        if not passes or size and held + size > memory: passes.append([]); held = 0
-        passes[-1].append(name); held += size
+        fits = size == 0 or held + size <= memory
+        if not passes or not fits:
+            passes.append([])
+            held = 0
+        passes[-1].append(name)
+        held += size
     return passes
 
 # %% ../nbs/03_layers.ipynb #c060
-def modules_of(model): return {clean_name(n): m for n, m in unwrap(model).named_modules()}
+def modules_of(
+    model:nn.Module, # may be wrapped
+)->dict[str,nn.Module]: # every module, the model itself under ""
+    "A model's modules by their names as the user wrote them."
+    return {clean_name(name): module for name, module in unwrap(model).named_modules()}
 
-def check_layers(model, layers):
+def check_layers(
+    model:nn.Module, # may be wrapped
+    layers:str|list, # "output", "all", or names of modules
+)->list[str]: # names
     "The layers as a list of names, all of them known."
     names = [layers] if isinstance(layers, str) else list(layers)
-    known = modules_of(model)
     if not names: raise ValueError("layers is empty; expected 'output', 'all' or names of modules")
-    for n in names:
-        if n not in known and n not in ("output", "all"): raise ValueError(f"no module is called {n!r}; expected 'output', 'all' or some of {[m for m in known if m][:30]}")
+    known = modules_of(model)
+    for name in names:
+        if name in known or name in ("output", "all"): continue
+        raise ValueError(f"no module is called {name!r}; expected 'output', 'all' or some of {[each for each in known if each][:30]}")
     return names
 
 # %% ../nbs/03_layers.ipynb #c061
@@ -168,39 +243,65 @@ class _Trial(Collector):
     "Collects as long as it goes well, and keeps the reasons where it does not."
     def __init__(self, *args):
         super().__init__(*args)
-        self.failed = {}
+        self.failed:dict[str,str] = {}
 
     def store(self, name, out, key=None):
-        try: super().store(name, out, key)
-        except (ValueError, TypeError) as e: self.failed.setdefault(name, str(e))
+        try:
+            super().store(name, out, key)
+        except (ValueError, TypeError) as error:
+            self.failed.setdefault(name, str(error))
 
 class Plan:
     "Where the wanted layers of a model are measured."
-    def __init__(self, model, names, few):
-        self.places, self.last, self.sizes, self.skipped = {}, "output", {}, {}
-        self.named = [n for n in names if n not in ("output", "all")]
+    def __init__(self,
+        model:nn.Module, # unwrapped, in evaluation mode
+        names:list[str], # as from `check_layers`
+        few, # a few samples of the inputs
+    ):
+        self.places:dict[str,tuple[nn.Module,int]] = {}  # of the layers that are measured inside the model
+        self.last:str|None = "output"                    # the layer that is measured at the model's output, if wanted
+        self.sizes:dict[str,int] = {}                    # bytes of each layer's activations
+        self.skipped:dict[str,str] = {}                  # layer: why it cannot be measured
+        self.named = [name for name in names if name not in ("output", "all")]
         if names == ["output"]: return
-        layers, all_modules = named_layers(model), modules_of(model)
-        others = {n: all_modules[n] for n in self.named if n not in layers}
-        places = find_places(model, few, layers, others)
-        last = [n for n in places if n in layers][-1:]                          # rule 4
+        layers = named_layers(model)
+        places = find_places(model, few, layers, self._others(model, layers))
         wanted = set(layers) if "all" in names else set(names)
-        self.last = last[0] if last and last[0] in wanted else "output" if "output" in wanted else None
-        self.places = {n: p for n, p in places.items() if n in wanted and n != self.last}
-        missing = [n for n in self.named if n not in self.places and n != self.last]
+        self.last = self._last([name for name in places if name in layers], wanted)
+        self.places = {name: place for name, place in places.items() if name in wanted and name != self.last}
+        missing = [name for name in self.named if name not in self.places and name != self.last]
         if missing:
-            raise ValueError(f"{missing} did not run as modules in the model's forward (unused, or replaced by a fused function), so they cannot be measured")
+            raise ValueError(f"{missing} did not run as modules in the model's forward "
+                             "(unused, or replaced by a fused function), so they cannot be measured")
 
-    def measure_sizes(self, model, few, pairs, *how):
+    def _others(self, model, layers):
+        "Modules that were asked for by name and are no layers."
+        modules = modules_of(model)
+        return {name: modules[name] for name in self.named if name not in layers}
+
+    def _last(self, ran, wanted):
+        "The name of the output: that of the last layer (rule 4)."
+        if ran and ran[-1] in wanted: return ran[-1]
+        return "output" if "output" in wanted else None
+
+    def measure_sizes(self,
+        model:nn.Module, # unwrapped, in evaluation mode
+        few, # a few samples of the inputs
+        pairs:tuple, # as drawn, all that will be measured
+        *how, # positions and channel_dim, as for `Collector`
+    ): # what the model returns for the few
         "Bytes of each layer's activations for all `pairs`; the output is counted as nothing. Drops what cannot be measured."
-        n = len(next(tensors_in(few)))
-        take = _Trial(self.places, (torch.arange(n), torch.zeros(n, dtype=torch.long)), *how)
-        take.batch(0, n)
-        with hooked({m for m, _ in self.places.values()}, take): out = run_model(model, few)
-        self._drop(take.failed)
-        of_one = {name: take.out[name][0] for name in self.places}
-        self.sizes = {name: len(pairs[1])*a.numel()*a.element_size() for name, a in of_one.items()}
-        if self.last: self.sizes[self.last] = 0
+        count = len(next(tensors_in(few)))
+        each_once = torch.arange(count), torch.zeros(count, dtype=torch.long)
+        trial = _Trial(self.places, each_once, *how)
+        trial.batch(0, count)
+        with hooked({module for module, _ in self.places.values()}, trial):
+            out = run_model(model, few)
+        self._drop(trial.failed)
+        one_pair = {name: trial.out[name][0] for name in self.places}
+        self.sizes = {name: len(pairs[1])*one.numel()*one.element_size() for name, one in one_pair.items()}
+        if self.last:
+            self.sizes[self.last] = 0
         return out
 
     def _drop(self, failed):

@@ -23,41 +23,54 @@ def to_probabilities(
     logits:Tensor, # shape (n, classes)
 )->Tensor: # probabilities, float64; shape (n, max(classes, 2))
     "Softmax of class logits."
-    z = logits.double()
-    if z.shape[1] == 1: z = torch.cat([z, torch.zeros_like(z)], 1)
-    elif (z >= 0).all() and torch.allclose(z.sum(1), z.new_ones(()), rtol=0, atol=1e-3): return z
-    return z.softmax(1)
+    logits = logits.double()
+    if logits.shape[1] == 1:
+        logits = torch.cat([logits, torch.zeros_like(logits)], 1)
+    elif _are_probabilities(logits): return logits
+    return logits.softmax(1)
+
+def _are_probabilities(rows:Tensor)->bool:
+    "Is no number negative, and every row's sum 1?"
+    return bool((rows >= 0).all()) and torch.allclose(rows.sum(1), rows.new_ones(()), rtol=0, atol=1e-3)
 
 # %% ../nbs/03_probe.ipynb #c053b
 def to_label_probabilities(
     logits:Tensor, # shape (n, labels)
 )->Tensor: # a probability for each label, float64, shape (n, labels)
     "Sigmoid of each label's logit; probabilities stay."
-    z = logits.double()
-    return z if ((z >= 0) & (z <= 1)).all() else z.sigmoid()
+    logits = logits.double()
+    are_probabilities = ((logits >= 0) & (logits <= 1)).all()
+    return logits if are_probabilities else logits.sigmoid()
 
 # %% ../nbs/03_probe.ipynb #c063
 def layer_mi(
-    a:Tensor, # activations, shape (n, features)
-    y:Tensor, # labels, shape (n, ...)
+    activations:Tensor, # shape (n, features)
+    labels:Tensor, # shape (n, ...)
     k:int, # neighbours
     estimator:Callable, # of (x, y, k), in bits
     name:str, # of the layer, for messages
 )->Tensor: # 0-dim float64 on the CPU; NaN where an activation is not finite
     "MI of one layer and the labels."
-    if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
-    if a.numel() and a.is_floating_point():
-        lowest_and_highest = torch.stack(torch.aminmax(a))                    # NaN comes through; cheaper than a look at each
-        if not lowest_and_highest.isfinite().all(): return torch.tensor(math.nan, dtype=torch.float64)
-    try: return torch.as_tensor(estimator(a, y.to(a.device), k), dtype=torch.float64).cpu()
-    except ValueError as e: raise ValueError(f"layer {name!r}: {e}") from e
+    if activations.dtype in (torch.float16, torch.bfloat16):
+        activations = activations.float()
+    if not _all_finite(activations): return torch.tensor(math.nan, dtype=torch.float64)
+    try:
+        bits = estimator(activations, labels.to(activations.device), k)
+        return torch.as_tensor(bits, dtype=torch.float64).cpu()
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from error
+
+def _all_finite(values:Tensor)->bool:
+    "By the lowest and the highest, as NaN comes through; cheaper than a look at each."
+    if not values.numel() or not values.is_floating_point(): return True
+    return bool(torch.stack(torch.aminmax(values)).isfinite().all())
 
 # %% ../nbs/03_probe.ipynb #c065
 class LayerProbe:
     "Measures I(H_i;Y) of a model's layers on a subset of the data, without side effects."
     def __init__(self,
         model:nn.Module, # also compiled or in DistributedDataParallel
-        inputs, # a DataLoader or data set that brings its labels; or tensor or array (n, ...), a tuple of them for several arguments, a dict for keyword arguments
+        inputs, # a DataLoader or data set with its labels; or tensor or array (n, ...), a tuple of them for several arguments, a dict for keywords
         labels=None, # of tensors as inputs: integers (n,) or, one a position, (n, positions...); floats (n, ...) for a continuous target
         layers:str|list="output", # "output", "all", or names of modules, dotted ones too
         *,
@@ -76,22 +89,30 @@ class LayerProbe:
         estimator:Callable=mutual_information, # of (x, y, k), in bits
     ):
         if not isinstance(model, nn.Module): raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-        for name, value, low in ("samples", samples, 2), ("batch_size", batch_size, 1), ("memory", memory, 1):
-            if value < low: raise ValueError(f"{name} must be at least {low}, got {value}")
-        if not (transform in ("auto", None) or callable(transform)):
-            raise ValueError(f"transform must be 'auto', None or a function, got {transform!r}")
-        self.model, self.layers, self.output = model, check_layers(model, layers), output
-        self.k, self.estimator, self.transform = k, estimator, transform
-        self.batch_size, self.memory, self.autocast = batch_size, memory, autocast
-        self.channel_dim, self.redraw, self.multilabel = channel_dim, redraw, multilabel
+        _check_options(transform, samples=(samples, 2), batch_size=(batch_size, 1), memory=(memory, 1))
+        self.model = model
+        self.layers = check_layers(model, layers)
+        self.output = output
+        self.k = k
+        self.estimator = estimator
+        self.transform = transform
+        self.batch_size = batch_size
+        self.memory = memory
+        self.autocast = autocast
+        self.channel_dim = channel_dim
+        self.redraw = redraw
+        self.multilabel = multilabel
         inputs, labels = check_data(*self._data(inputs, labels, samples, seed), k)
         self.subset = Subset(inputs, as_classes(labels, multilabel), samples, seed, redraw, ignore_index)
-        self.calls, self._plan, self._ixy = 0, None, None
+        self.calls = 0
+        self._plan:Plan|None = None       # where the layers are, known after the first measurement
+        self._ixy:float|None = None       # the reference, once it was asked for
 
     def _data(self, inputs, labels, samples, seed):
         "Inputs and labels, drawn if they come as a loader or data set."
         if labels is None and not is_data(inputs):
-            raise TypeError("labels are missing: pass LayerProbe(model, inputs, labels), or a DataLoader or data set that brings them")
+            raise TypeError("labels are missing: pass LayerProbe(model, inputs, labels), "
+                            "or a DataLoader or data set that brings them")
         if labels is not None and isinstance(inputs, (torch_data.DataLoader, torch_data.Dataset)):
             raise TypeError(f"a {type(inputs).__name__} brings its own labels; leave out labels, or pass the inputs as tensors")
         if labels is not None: return inputs, labels
@@ -99,7 +120,9 @@ class LayerProbe:
         return sample_data(inputs, self.model, samples, seed)
 
     @property
-    def collective(self)->bool: return is_sharded(self.model) # must every process run the forward?
+    def collective(self)->bool:
+        "Must every process run the forward?"
+        return is_sharded(self.model)
 
     @property
     def skipped(self)->dict[str,str]: # name: why; empty before the first measurement
@@ -113,81 +136,110 @@ class LayerProbe:
         pairs = self.subset.draw(self.calls if draw is None else draw)
         self.calls += 1
         model = unwrap(self.model)
-        if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
-            raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
-        if any(p.is_meta for p in model.parameters()):
-            raise ValueError("the model is on the meta device, so it has no weights; use model.to_empty(device=...) and load some first")
+        _check_weights(model)
         device = device_of(model, self.subset.inputs)
-        if self._plan is None: self._look(model, device, pairs)
+        plan = self._plan or self._look(model, device, pairs)
+        bits = {}
         with untouched(model, device, self.autocast):
-            measured = [self._measure(model, device, names, pairs) for names in in_passes(self._plan.sizes, self.memory)]
-        return {name: bits for part in measured for name, bits in part.items()}
+            for names in in_passes(plan.sizes, self.memory):
+                bits.update(self._measure(model, device, plan, names, pairs))
+        return bits
 
-    def _look(self, model, device, pairs):
+    def _look(self, model, device, pairs)->Plan:
         "Once, apart from the first measurement: where the layers are and what they take."
+        rows = pairs[0]
         with untouched(model, device, self.autocast):
-            two, three = (self.subset.take(pairs[0][:n], device) for n in (2, 3))
-            plan = Plan(model, self.layers, two)
-            for few in (two, three): out = plan.measure_sizes(model, few, pairs, self.subset.positions, self.channel_dim)
+            plan = Plan(model, self.layers, self.subset.take(rows[:2], device))
+            for count in (2, 3):
+                few = self.subset.take(rows[:count], device)
+                out = plan.measure_sizes(model, few, pairs, self.subset.positions, self.channel_dim)
         self._check_positions(out)
         if plan.skipped:
             reasons = "; ".join(plan.skipped.values())
             warnings.warn(f"not measured: {', '.join(map(repr, plan.skipped))} ({reasons})", stacklevel=3)
         self._plan = plan
+        return plan
 
     def _check_positions(self, out):
         "Refuse integer labels (n, m) where the output has shape (n, m) too, unless it is said what they are."
         positions = self.subset.positions
-        if self.multilabel is not None or len(positions) != 1 or positions == (1,): return
-        try: shape = tuple(main_tensor(out, self.output).shape[1:])
+        told = self.multilabel is not None
+        if told or len(positions) != 1 or positions == (1,): return
+        try:
+            shape = tuple(main_tensor(out, self.output).shape[1:])
         except TypeError: return                                              # an output that is not measured may be anything
         if shape == positions:
-            raise ValueError(f"labels have shape (n, {shape[0]}) and so has the model's output: pass multilabel=True if a sample has several labels at once, "
-                             "multilabel=False if it has one a position")
+            raise ValueError(f"labels have shape (n, {shape[0]}) and so has the model's output: pass multilabel=True "
+                             "if a sample has several labels at once, multilabel=False if it has one a position")
 
-    def _measure(self, model, device, names, pairs):
+    def _measure(self, model, device, plan, names, pairs)->dict[str,float]:
         "One pass: run in batches, collect, estimate."
-        places, last = {n: p for n, p in self._plan.places.items() if n in names}, self._plan.last
-        take, start = Collector(places, pairs[1:], self.subset.positions, self.channel_dim), 0
-        with hooked({m for m, _ in places.values()}, take):
+        places = {name: place for name, place in plan.places.items() if name in names}
+        collector = Collector(places, pairs[1:], self.subset.positions, self.channel_dim)
+        start = 0
+        with hooked({module for module, _ in places.values()}, collector):
             for inputs in self.subset.batches(pairs[0], self.batch_size, device):
                 end = start + len(next(tensors_in(inputs)))
-                take.batch(start, end)
+                collector.batch(start, end)
                 out = run_model(model, inputs)
-                if last in names: take.store(last, out, self.output)
+                if plan.last in names:
+                    collector.store(plan.last, out, self.output)
                 start = end
-        if last in names: take.out[last] = self._transformed(take.out[last])
-        return self._estimate(take.out, names, self.subset.labels_of(pairs))
+        if plan.last in names:
+            collector.out[plan.last] = self._transformed(collector.out[plan.last])
+        return self._estimate(collector.out, names, self.subset.labels_of(pairs))
 
-    def _estimate(self, activations, names, y):
+    def _estimate(self, activations, names, labels)->dict[str,float]:
         "MI of each layer, a number copied from the device for each; activations are freed as soon as theirs is known."
-        if self.subset.classes and (y == y[:1]).all(): return dict.fromkeys(names, 0.)     # an unlucky draw: nothing to know
-        y = y.to(activations[names[0]].device)                                             # once, not for each layer
-        return {name: layer_mi(activations.pop(name), y, self.k, self.estimator, name).item() for name in names}
+        one_class = self.subset.classes and (labels == labels[:1]).all()
+        if one_class: return dict.fromkeys(names, 0.)                          # an unlucky draw: nothing to know
+        labels = labels.to(activations[names[0]].device)                       # once, not for each layer
+        return {name: layer_mi(activations.pop(name), labels, self.k, self.estimator, name).item() for name in names}
 
-    def _transformed(self, a):
+    def _transformed(self, activations):
         "The output as it is measured."
-        if callable(self.transform): return self.transform(a)
-        if self.transform is None or not self.subset.classes: return a
-        return to_label_probabilities(a) if self.multilabel else to_probabilities(a)
+        if callable(self.transform): return self.transform(activations)
+        if self.transform is None or not self.subset.classes: return activations
+        return to_label_probabilities(activations) if self.multilabel else to_probabilities(activations)
 
     def reference(self,
-        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels; 1 for the estimate of I(X;Y)
+        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels; 1 estimates I(X;Y)
     )->float: # IXY in bits; for continuous targets I(Y;Y), the most that any layer can be measured at
         "What there is to know about the labels that can be measured, computed once."
-        if self._ixy is None: self._ixy = float(self._reference(tiles))
+        if self._ixy is None:
+            self._ixy = float(self._reference(tiles))
         return self._ixy
 
     def _reference(self, tiles):
-        subset, pairs = self.subset, self.subset.draw(0)
-        y = subset.labels_of(pairs)
-        if not subset.classes and tiles is None: return self._continuous_reference(y)
-        if self.redraw and subset.classes and tiles is None: y = subset.known(slice(None))      # of all labels, not of one draw
-        elif isinstance(subset.inputs, Tensor) and not subset.positions:
-            return reference_mi(subset.take(pairs[0]), y, tiles=tiles, k=self.k)
-        return label_entropy(y[recurring(y)])
+        pairs = self.subset.draw(0)
+        labels = self.subset.labels_of(pairs)
+        if tiles is None:
+            if not self.subset.classes: return self._continuous_reference(labels)
+            if self.redraw: return _entropy(self.subset.known(slice(None)))      # of all labels, not of one draw
+        if not isinstance(self.subset.inputs, Tensor) or self.subset.positions: return _entropy(labels)
+        return reference_mi(self.subset.take(pairs[0]), labels, tiles=tiles, k=self.k)
 
-    def _continuous_reference(self, y):
-        ixy = float(self.estimator(y, y, self.k))
-        if not ixy > 0: raise ValueError(f"the targets know {ixy} bits of themselves, so there is nothing to compare with (are they all alike?)")
-        return ixy
+    def _continuous_reference(self, targets):
+        ixy = float(self.estimator(targets, targets, self.k))
+        if ixy > 0: return ixy
+        raise ValueError(f"the targets know {ixy} bits of themselves, so there is nothing to compare with (are they all alike?)")
+
+def _entropy(labels:Tensor)->Tensor:
+    "Of those labels that the estimator measures."
+    return label_entropy(labels[recurring(labels)])
+
+def _check_options(transform, **lowest):
+    "Each number as a pair: what was given, and the least that it may be."
+    for name, (value, least) in lowest.items():
+        if value < least: raise ValueError(f"{name} must be at least {least}, got {value}")
+    if transform not in ("auto", None) and not callable(transform):
+        raise ValueError(f"transform must be 'auto', None or a function, got {transform!r}")
+
+def _check_weights(model:nn.Module):
+    "Refuse a model that has no weights yet."
+    parameters = list(model.parameters())
+    if any(isinstance(parameter, UninitializedParameter) for parameter in parameters):
+        raise ValueError("the model has lazy modules that have not run yet; run one batch through it first")
+    if any(parameter.is_meta for parameter in parameters):
+        raise ValueError("the model is on the meta device, so it has no weights; "
+                         "use model.to_empty(device=...) and load some first")
