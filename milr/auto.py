@@ -117,12 +117,12 @@ def batch_loss(
     loss_fn:Callable|None=None, # (outputs, targets) -> loss; None: the loss that the model returns
 ): # the loss
     "The loss of a batch, as its form says."
-    if isinstance(batch, Mapping) and loss_fn is None:
-        out = model(**batch)
-        loss = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
-        if loss is None: raise TypeError(f"the model returned no loss for a batch of {list(batch)}; pass loss_fn=, or training_step=")
-        return loss
     if isinstance(batch, Mapping):
+        if loss_fn is None:
+            out = model(**batch)
+            loss = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
+            if loss is None: raise TypeError(f"the model returned no loss for a batch of {list(batch)}; pass loss_fn=, or training_step=")
+            return loss
         key = next((name for name in _TARGETS if name in batch), None)
         if key is None: raise TypeError(f"no targets among {list(batch)}, expected one of {_TARGETS}; pass training_step=")
         return loss_fn(main_tensor(model(**{name: value for name, value in batch.items() if name != key})), batch[key])
@@ -196,14 +196,14 @@ def range_test(
     try:
         with kept_random_state(device):
             model.train()
-            curve = _try(optimizer, loss_of, batches, tried)
+            lrs, smooth, losses = _try(optimizer, loss_of, batches, tried)
     finally:
         model.load_state_dict(before[0])
         optimizer.load_state_dict(before[1])
         optimizer.zero_grad()
         for m, flag in flags: m.training = flag
-    if not curve[0]: raise ValueError("the loss was not finite at the lowest LR, or there were no batches; check the model and its data")
-    test = read_curve(*curve, complete=len(curve[0]) == steps, adaptive=adaptive)
+    if not lrs: raise ValueError("the loss was not finite at the lowest LR, or there were no batches; check the model and its data")
+    test = read_curve(lrs, smooth, losses, complete=len(lrs) == steps, adaptive=adaptive)
     if check and test.problem: raise ValueError(f"the range test found no LR: {test.problem}. The optimizer's LR is as it was (check=False takes {test.lr:.3g} all the same)")
     for g in optimizer.param_groups: set_lr(g, test.lr)
     return test

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 # %% ../nbs/12_live.ipynb #lv01
-STYLE = {"figure.dpi": 90, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
+STYLE: dict = {"figure.dpi": 90, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
     "lines.linewidth": 1.4, "axes.titlesize": 10, "legend.frameon": False, "svg.hashsalt": "milr", "svg.fonttype": "path"}
 
 def pyplot()->ModuleType:

@@ -103,13 +103,13 @@ def declared(
     return _FILES | OWN[notebook]
 
 # %% ../../nbs/lab/11_figures.ipynb #f014
-DEFAULTS = { # at every preset
+DEFAULTS: dict = { # at every preset
     "fig2": dict(width=1.0, dropout=1.0, variant="convpool-cnn-c"), "fig5": dict(control=True, at=3, factor=5),
     "information_plane": dict(seed=0, batch_size=20, lr=.05, momentum=0.0, width=.25, k=3, metric="euclidean", threads=1),
     "fig1": dict(k=3, metric="euclidean")}
 _FIG1 = dict(dataset="mnist,cifar10", sizes=(100, 200, 500, 1000, 1500, 5000, 10_000), seeds=3, paper_max=1500)
 _PLANE = dict(dataset="mnist", epochs=10, n_train=3000, samples=500)
-_PRESETS = {
+_PRESETS: dict = {
     "fig1": dict(smoke=dict(dataset="digits", sizes=(50, 100, 200), seeds=2, paper_max=200), quick=_FIG1, narrow=_FIG1 | dict(seeds=10),
         paper=_FIG1 | dict(sizes=(100, 200, 500, 1000, 2000, 5000, 10_000), seeds=10, paper_max=10_000)),
     "fig2": dict(smoke={}, quick={}, narrow={}, paper={}),

@@ -21,7 +21,7 @@ from .settings import Settings, run_hash
 from .store import load_record, runs_root, save_record
 
 # %% ../../nbs/lab/13_protocol.ipynb #c005
-NARROW = dict(width=0.25, epochs=20)
+NARROW: dict = dict(width=0.25, epochs=20)
 NARROW_SEEDS = range(10)
 CIFAR10 = dict(dataset="cifar10", model="convpool-cnn-c", width=0.125, dropout=0.25, epochs=60, batch_size=128,
     momentum=0.9, lr_max=0.02)
@@ -139,7 +139,7 @@ CONTROLS = {
 PAPERS_ESTIMATOR = {
     "change, the paper's estimator": dict(method="change", estimator="paper"),
     "value + change, the paper's estimator": dict(estimator="paper")}
-FIGURE4 = {
+FIGURE4: dict = {
     "fixed LR": dict(method="fixed"),
     "warm-up": dict(method="warmup"),
     "decay": dict(method="decay"),
