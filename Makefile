@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: gpu figures queue test test-oldest faults coverage env export readme docs package bundle clean
+.PHONY: gpu figures queue lab check test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -15,6 +15,15 @@ figures: .venv/ready
 test: env
 	$(BIN)/milr data mnist
 	$(BIN)/python -m pytest
+
+# A part of `make test` for every commit: form, types, imports, records and the core's numbers, without the notebooks' runs.
+CHECKED := style typing structure project records golden policy scheduler
+check: env
+	$(BIN)/python -m pytest $(CHECKED:%=tests/test_%.py) -k "not notebook_runs and not figure_runs"
+
+# JupyterLab on the notebooks, in the environment of authors.
+lab: env
+	$(BIN)/jupyter lab nbs
 
 # The runs of the protocol that have no record yet, one after the other, when nothing else wants the core. Records go into RECORDS.
 RECORDS ?= figures/runs
@@ -54,6 +63,7 @@ install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 
 .venv/dev: .venv/ready
 	$(install) '.[dev]'
+	test ! -e .git || git config --get core.hooksPath > /dev/null || git config core.hooksPath .githooks
 	touch $@
 
 # Check, measure and draw on a GPU, into figures/gpu; ends after MINUTES, goes on when called again. Rehearsal: make gpu DEVICE=cpu PRESET=smoke
