@@ -3,6 +3,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 parser = ConfigParser(delimiters=["="])
 parser.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
@@ -19,7 +20,20 @@ def with_whole_links(text:str)->str:
     return re.sub(r"(?<!!)(\[[^]]*\]\()(?!https?:|#)", rf"\1{home.format('blob')}", text)
 
 
+class WithNotebooks(build_py):
+    "The figure notebooks travel in the package, so that an installed milr[lab] draws figures outside a clone."
+    def run(self):
+        super().run()
+        if self.editable_mode: return
+        notebooks = sorted(Path("nbs/figures").glob("fig*.ipynb"))
+        if not notebooks: raise FileNotFoundError("no nbs/figures/fig*.ipynb beside setup.py; build from a clone or an sdist")
+        folder = Path(self.build_lib)/cfg["lib_path"]/"lab"/"notebooks"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in notebooks:
+            self.copy_file(str(path), str(folder/path.name))
+
 setup(
+    cmdclass={"build_py": WithNotebooks},
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"],
     author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], project_urls=urls, license="Apache-2.0", classifiers=cfg["classifiers"].split("\n"),
     long_description=with_whole_links(Path("README.md").read_text(encoding="utf-8")), long_description_content_type="text/markdown",

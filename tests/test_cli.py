@@ -1,5 +1,5 @@
 "The milr command in a process of its own."
-import os, subprocess, sys
+import csv, io, json, os, subprocess, sys
 import pytest
 
 def milr(*arguments, cwd, **env):
@@ -23,6 +23,14 @@ def test_runs_are_listed(root, tmp_path):
     run(replace(SMALL, epochs=1), tmp_path)
     out = milr("runs", cwd=root, MILR_RUNS=str(tmp_path)).stdout
     assert "finished value_change seed=0" in out and "epochs=1" in out
+    row, = json.loads(milr("runs", "--json", cwd=root, MILR_RUNS=str(tmp_path)).stdout)
+    assert row["epochs"] == 1 and 0 <= row["accuracy"] <= 1
+    table = csv.DictReader(io.StringIO(milr("runs", "--csv", cwd=root, MILR_RUNS=str(tmp_path)).stdout))
+    assert [(r["hash"], float(r["accuracy"]), r["epochs"]) for r in table] == [(row["hash"], row["accuracy"], "1")]
+
+def test_version(root):
+    from milr import __version__
+    assert milr("--version", cwd=root).stdout == f"milr {__version__}\n"
 
 def test_no_jobs(root):
     r = milr("figure", "fig3", "--preset", "smoke", "--jobs", "0", cwd=root)
