@@ -128,7 +128,7 @@ def warn_rare(
 ):
     "Warn where fewer than half of the samples share their label."
     size = torch.unique(y, return_counts=True)[1]
-    measured = int(size[size > 1].sum())
+    measured = int((size*(size > 1)).sum())
     if 0 < measured < len(y)/2:
         warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, "
                       f"and the estimate is as noisy as one of {measured} samples. Take more samples, or fewer classes",
