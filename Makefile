@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: gpu figures queue lab check test test-oldest faults coverage env export readme docs package bundle clean
+.PHONY: gpu figures queue ruler lab check test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -29,6 +29,12 @@ lab: env
 RECORDS ?= figures/runs
 queue: .venv/ready
 	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
+
+# The same for the comparison of schedules (nbs/lab/19_ruler.ipynb), which needs the rivals' packages. Records go into TRIALS.
+TRIALS ?= figures/ruler
+ruler: .venv/ready
+	$(install) '.[schedules]'
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.ruler import work; print(work("$(TRIALS)"), "runs recorded")'
 
 # What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
 pages: env

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PILOT_LRS', 'PILOT_SEEDS', 'TUNING_SEED', 'PRESETS', 'trial_hash', 'run_trial', 'run_trials', 'save_trials',
-           'load_trials', 'pilot_trials', 'target_of', 'tuning_trials', 'chosen', 'final_trials', 'to_target', 'middle',
-           'profile']
+           'read_trials', 'load_trials', 'pilot_trials', 'target_of', 'tuning_trials', 'chosen', 'final_trials',
+           'to_target', 'middle', 'profile']
 
 # %% ../../nbs/lab/17_benchmark.ipynb #c002
 import hashlib, importlib.metadata, json, math, platform, statistics
@@ -28,7 +28,7 @@ def trial_hash(
 )->str: # 16 hex digits; the name of its file
     "The hash under which a trial is stored."
     m = METHODS[t.method]; name = m.build.__name__
-    facts = asdict(t) | dict(settings=m.fixed, build=name, code=code_hash("milr.lab.rivals"), torch=str(torch.__version__),
+    facts = asdict(t) | dict(settings=m.fixed, build=name, code=code_hash(m.build.__module__), torch=str(torch.__version__),
         package=m.needs and importlib.metadata.version(m.needs), python=platform.python_version() if t.task.data == "text" else "")
     facts.pop("method"); facts["task"].pop("name")
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -100,14 +100,28 @@ def save_trials(
     folder:Path, # of the records; what it holds of other trials stays
 )->list: # the files written
     "Write what trials found, a file a task and a line a trial."
-    info = dict(commit=git_commit(), code=code_hash("milr.lab.rivals"), torch=str(torch.__version__), python=platform.python_version(), machine=platform.machine())
+    info = dict(commit=git_commit(), torch=str(torch.__version__), python=platform.python_version(), machine=platform.machine())
     by_file = {}
-    for t, r in zip(trials, rows, strict=True): by_file.setdefault(_record_file(t, folder), []).append(dict(trial=_facts(t), rows=r, info=info))
+    for t, r in zip(trials, rows, strict=True): by_file.setdefault(_record_file(t, folder), []).append(dict(trial=_facts(t), rows=r, info=info | dict(code=code_hash(METHODS[t.method].build.__module__))))
     for file, contents in by_file.items():
         found = _recorded(file) | {json.dumps(c["trial"], sort_keys=True): c for c in contents}
         with whole_file(file, "w") as f:
             for key in sorted(found): f.write(json.dumps(found[key]) + "\n")
     return list(by_file)
+
+def read_trials(
+    folder:Path, # of the records
+)->dict: # {`Trial`: its rows}
+    "All that is recorded."
+    found = {}
+    for file in sorted(Path(folder).glob("*.jsonl")):
+        for content in _recorded(file).values(): found[_trial(content["trial"])] = content["rows"]
+    return found
+
+def _trial(facts:dict)->Trial:
+    "A trial from its JSON."
+    options = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in facts["options"])
+    return Trial(Task(**facts["task"]), facts["method"], options, facts["seed"])
 
 def load_trials(
     trials:list, # of `Trial`

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from .data import load_dataset, subset_index
+from .heldout import GENERATED
 from .models import build_model, dense_block, initialise
 
 # %% ../../nbs/lab/15_tasks.ipynb #c005
@@ -29,6 +30,7 @@ class Task:
     batch_size: int = 32
     width: float = 1.0       # factor on the network's hidden layers
     shrink: int = 1          # images are averaged over squares of so many pixels
+    optimizer: str = "sgd"   # what policies and schedules work on: "sgd" or "adamw"
 
 class Data(NamedTuple):
     "A task's tensors."
@@ -72,14 +74,25 @@ def _windows(t):
     return *at(0, cut, t.n_train + t.n_val), *at(cut, len(codes), t.n_test), f"the help topics of this Python, {len(codes):,} characters"
 
 # %% ../../nbs/lab/15_tasks.ipynb #c010
+def _generated(t, seed):
+    "Samples of a program: training and validation, then test."
+    draw, _, source = GENERATED[t.data]
+    n = t.n_train + t.n_val
+    x, y = draw(n + t.n_test, seed)
+    return x[:n], y[:n], x[n:], y[n:], source
+
 SOURCES = {"digits": _images, "mnist": _images, "fashion": _images, "cifar10": _images, "friedman": _friedman, "text": _windows}
 
-@lru_cache
 def task_data(
     t:Task, # what to load
+    seed:int=0, # of the samples, where a program makes them; the other data are split once for all
 )->Data: # on the CPU
     "The tensors of a task; the last `n_val` of the training samples are held out."
-    x, y, test_x, test_y, source = SOURCES[t.data](t)
+    return _loaded(t, seed if t.data in GENERATED else 0)
+
+@lru_cache(maxsize=8)
+def _loaded(t, seed):
+    x, y, test_x, test_y, source = _generated(t, seed) if t.data in GENERATED else SOURCES[t.data](t)
     return Data(x[:t.n_train], y[:t.n_train], x[t.n_train:], y[t.n_train:], test_x, test_y, source)
 
 # %% ../../nbs/lab/15_tasks.ipynb #c013
@@ -88,6 +101,10 @@ def task_model(
     seed:int, # of the initial weights
 )->nn.Module: # blocks with names; logits or a number out
     "The network of a task."
+    if t.data in GENERATED:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return GENERATED[t.data][1](t.width)
     d = task_data(t); classes = len(_text()[1]) if t.data == "text" else int(d.y.max()) + 1 if not d.y.is_floating_point() else 1
     if t.data in ("mnist", "fashion"): return build_model("mnist_cnn", tuple(d.x.shape[1:]), classes, seed, width=t.width)
     if t.data == "cifar10": return build_model("base-c", tuple(d.x.shape[1:]), classes, seed, width=t.width, dropout=0.)
@@ -107,6 +124,7 @@ def loss_of(out:Tensor, y:Tensor)->Tensor: # outputs and targets; nats, or mean 
     return F.mse_loss(out, y) if y.is_floating_point() else F.cross_entropy(out, y)
 
 METRICS = {"digits": "accuracy (%)", "mnist": "accuracy (%)", "fashion": "accuracy (%)", "cifar10": "accuracy (%)", "friedman": "R² (%)", "text": "bits per character"}
+METRICS |= dict.fromkeys(GENERATED, "accuracy (%)")
 
 def score(
     t:Task, # decides the metric
