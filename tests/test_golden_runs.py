@@ -13,6 +13,7 @@ import pytest
 from milr.lab.presets import preset_settings
 from milr.lab.runs import run
 from milr.lab.settings import METHODS, Settings
+from milr.lab.opponents import CONTROLS
 from milr.lab.rivals import METHODS as RIVALS, Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import run_trial
@@ -25,7 +26,8 @@ RUNS |= {
     "momentum": Settings(**KW | dict(method="fixed", momentum=.9)),
     "paper's estimator": Settings(**KW, estimator="paper"),
     "larger batch": Settings(**KW | dict(epochs=8, batch_size=50), continues=Settings(**KW))}
-TRIALS = {m: Trial(Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2), m) for m, method in RIVALS.items() if not method.needs}
+TRIALS = {m: Trial(Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2), m) for m, method in RIVALS.items()
+    if not method.needs and m not in CONTROLS}
 
 def numbers(row):
     "A row as {name: number}, without the seconds."
