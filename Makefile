@@ -30,7 +30,7 @@ RECORDS ?= figures/runs
 queue: .venv/ready
 	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
 
-# The same for the comparison of schedules (nbs/lab/19_ruler.ipynb), which needs the rivals' packages. Records go into TRIALS.
+# The same for the comparison of schedules (nbs/lab/21_ruler.ipynb), which needs the rivals' packages. Records go into TRIALS.
 TRIALS ?= figures/ruler
 ruler: .venv/ready
 	$(install) '.[schedules]'
@@ -38,7 +38,7 @@ ruler: .venv/ready
 
 # What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
 pages: env
-	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/00_paper.ipynb nbs/lab/14_claims.ipynb nbs/studies/reproduction.ipynb nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/00_paper.ipynb nbs/lab/15_claims.ipynb nbs/studies/reproduction.ipynb nbs/index.ipynb
 	for figure in fig3 fig4 fig5 fig6; do $(BIN)/milr figure $$figure --preset narrow --from-records $(RECORDS) || true; done
 	$(BIN)/nbdev_clean
 	$(MAKE) readme

@@ -32,7 +32,7 @@ def section(text, title):
 
 def test_the_readme_has_the_table_that_the_records_give():
     assert markdown_table(summary_rows(found())) in (ROOT/"README.md").read_text(encoding="utf-8"), \
-        "put what nbs/lab/14_claims.ipynb prints for the README into nbs/index.ipynb, and `make readme`"
+        "put what nbs/lab/15_claims.ipynb prints for the README into nbs/index.ipynb, and `make readme`"
 
 def test_every_number_of_the_readmes_answer_is_recomputed():
     text = section((ROOT/"README.md").read_text(encoding="utf-8"), "What of the paper holds")

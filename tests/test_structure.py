@@ -19,10 +19,14 @@ def exported(notebook):
 BOOKS = {name: p.relative_to(ROOT/"nbs").as_posix() for p in sorted((ROOT/"nbs").rglob("*.ipynb"))
          if ".ipynb_checkpoints" not in p.parts and (name := exported(p))}
 
+# A reader meets `mutual_information` before the parts that it stands on, 02 to 04.
+STANDS_ABOVE = {"01_mi.ipynb": "04_neighbours.ipynb, on top"}
+
 def floor(module):
     "Where a module stands: what a reader may skip at the bottom, then the core in its order, integrations, the laboratory."
     book = BOOKS[module]
     folder, _, name = book.rpartition("/")
+    name = STANDS_ABOVE.get(name, name)
     return {"integrations": 2, "lab": 3}.get(folder, 0 if name.startswith("9") else 1), name
 
 def is_lab(module): return module.split(".")[1] == "lab"
