@@ -62,7 +62,7 @@ def bodies_on_headers(text):
     found = []
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, BLOCKS): continue
-        header = [n for part in ast.iter_child_nodes(node) if not isinstance(part, ast.stmt) for n in ast.walk(part)]
+        header = [n for part in ast.iter_child_nodes(node) if not isinstance(part, (ast.stmt, ast.ExceptHandler)) for n in ast.walk(part)]
         header_end = max(node.lineno, *(getattr(n, "end_lineno", 0) for n in header)) if header else node.lineno
         beside = [s for s in node.body if s.lineno <= header_end]
         if beside and not (len(beside) == 1 and isinstance(beside[0], SHORT)): found.append(node.lineno)
@@ -100,6 +100,7 @@ def test_ruff_overlooks_only_what_is_on_the_list():
 
 @pytest.mark.parametrize("text, lines", [
     ("if a: b = 1", [1]), ("if a: return", []), ("if a:\n    b = 1", []), ("with a: raise b", []), ("try: a()\nexcept E: b()", [1, 2]),
+    ("try:\n    a()\nexcept E: return", []),
     ("def f(a,\n  b): a = b", [1]), ("class A: pass", [])])
 def test_what_a_body_on_its_header_is(text, lines):
     assert bodies_on_headers(text) == lines
