@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from .policy import OPEN, Policy, is_valid
 from .forward import kept_random_state, main_tensor
-from .scheduler import is_adaptive, set_lr
+from .rates import is_adaptive, set_lr
 
 # %% ../nbs/13_auto.ipynb #c005
 def noise_of(

@@ -53,7 +53,6 @@ OPEN = {
     "milr/probe.py": 25,
     "milr/projection.py": 8,
     "milr/reference.py": 16,
-    "milr/scheduler.py": 13,
     "milr/vision.py": 1,
 }
 
