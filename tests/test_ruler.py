@@ -8,11 +8,11 @@ from milr.lab.benchmark import read_trials, run_trial, save_trials, trial_hash
 from milr.lab.opponents import CONTROLS
 from milr.lab.heldout import GENERATED
 from milr.lab.protocol import Interval
-from milr.lab.rivals import METHODS, Job, Meter, Trial, base_optimizer, rows_of, shifted
+from milr.lab.rivals import METHODS, Job, Trial, rows_of
 from milr.lab.ruler import (BUDGET, CHANCE, DEVELOPMENT, HELDOUT, LOG_COLUMNS, MARGIN, MINUTES, POLICY, RESAMPLES, TUNING_SEEDS, Entry, best_options,
     bootstrap, candidates, differences, diverged, epochs_to, final_score, judge, points, policy_rows, queue, replayed, results, rival_rows,
     summary, target_of, tuned_methods, variants, work)
-from milr.lab.tasks import Task, task_data, task_model
+from milr.lab.tasks import Meter, Task, base_optimizer, shifted, task_data, task_model
 
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
 small = tuple(replace(t, n_train=60, n_val=40, n_test=40, epochs=2, width=.1) for t in HELDOUT)

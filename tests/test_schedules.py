@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
-from milr.lab.rivals import METHODS, Meter, Trial, rows_of, sampled
-from milr.lab.tasks import Task, score, task_data, task_model
+from milr.lab.rivals import METHODS, Trial, rows_of, sampled
+from milr.lab.tasks import Meter, Task, score, task_data, task_model
+from tests.fake_cuda import fake_cuda
 from milr.lab.benchmark import (PILOT_SEEDS, PRESETS, TUNING_SEED, chosen, final_trials, middle, pilot_trials, profile, run_trial, run_trials,
-    target_of, to_target, trial_hash, tuning_trials)
+    read_trials, save_trials, target_of, to_target, trial_facts, trial_hash, tuning_trials)
 
 anything = st.lists(st.floats(), max_size=12)                       # NaN, infinities and negative numbers too
 bits = st.lists(st.floats(.01, 5), min_size=3, max_size=12)
@@ -129,6 +130,56 @@ def test_a_range_test_is_drawn():
 def test_a_network_that_diverges_scores_as_a_guess(tmp_path):
     rows = run_trial(Trial(replace(tiny, data="friedman"), "fixed", (("lr", 1e6),)), tmp_path)
     assert rows[-1]["test"] == 0 or rows[-1]["test"] < 0 and math.isfinite(rows[-1]["test"])
+
+# a device
+
+def without_seconds(rows): return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+@pytest.mark.parametrize("t, method", [(tiny, "auto_layers"), (tiny, "plateau"), (tiny, "adam"), (tiny, "value_change, probe accuracy"),
+    (replace(tiny, data="friedman"), "fixed"), (Task("text", "text", 100, 50, 50, 2, 50), "onecycle"), (Task("shapes", "shapes", 60, 40, 40, 2, 20, .2), "auto")])
+def test_a_trial_on_a_gpu_that_is_not_there(t, method, monkeypatch):
+    """Networks, data, range test and probe get there, and nothing mixes devices; the numbers are a CPU's, so they are the CPU's but for rounding.
+    What it cannot see: a GPU's kernels and random numbers, and its clock."""
+    expected = without_seconds(rows_of(Trial(t, method)))
+    with fake_cuda(monkeypatch): found = without_seconds(rows_of(Trial(t, method, device="cuda")))
+    for row, want in zip(found, expected, strict=True):
+        assert row["lr"] == pytest.approx(want["lr"], rel=1e-3) and row["loss"] == pytest.approx(want["loss"], rel=1e-3)
+        assert (row["epochs"], row["val"], row["test"]) == pytest.approx((want["epochs"], want["val"], want["test"]), abs=2.01)
+
+def test_tensors_left_on_the_cpu_would_be_noticed(monkeypatch):
+    monkeypatch.setattr("milr.lab.rivals.task_data", lambda task, seed: Still(task_data(task, seed)))
+    with fake_cuda(monkeypatch), pytest.raises(RuntimeError, match="same device"): list(rows_of(Trial(tiny, "fixed", device="cuda")))
+
+class Still:
+    "Data that do not move."
+    def __init__(self, data): self.data = data
+    def to(self, device): return self.data
+
+def test_the_batch_loop_waits_for_a_gpu_once_an_epoch(monkeypatch):
+    "The steps of an epoch cause no synchronisation; its mean loss is one."
+    with fake_cuda(monkeypatch) as syncs:
+        rows = rows_of(Trial(tiny, "cosine", device="cuda"))
+        next(rows), syncs.clear(), next(rows)
+    assert sum(n for where, n in syncs.items() if where.startswith("rivals.py")) == 1
+
+def test_trials_of_the_cpu_are_what_they_were_before_there_were_devices(tmp_path):
+    "No word of a device in facts, records and hash; another device is another trial."
+    here, there = Trial(tiny, "fixed"), Trial(tiny, "fixed", device="cuda")
+    assert "device" not in trial_facts(here) and trial_facts(there) == trial_facts(here) | dict(device="cuda")
+    assert trial_hash(here) != trial_hash(there)
+    rows = [[dict(test=1.)]*2, [dict(test=2.)]*2]
+    file, = save_trials([here, there], rows, tmp_path)
+    first, second = map(json.loads, file.read_text().splitlines())
+    assert sorted([len(first["trial"]), len(second["trial"])]) == [4, 5]
+    assert read_trials(tmp_path) == {here: rows[0], there: rows[1]}
+
+def test_the_protocol_is_of_one_device():
+    trials = [*pilot_trials(tiny, "cuda"), *tuning_trials(tiny, "adam", 2, "cuda"), *final_trials(tiny, "adam", (), range(2), "cuda")]
+    assert {t.device for t in trials} == {"cuda"} and {t.device for t in pilot_trials(tiny)} == {"cpu"}
+
+def test_a_device_that_is_not_here_is_refused(tmp_path):
+    for name, why in (("cuda:99", "not available"), ("tpu", "tpu")):
+        with pytest.raises(ValueError, match=why): run_trial(Trial(tiny, "fixed", device=name), tmp_path)
 
 def test_unknown_measures_are_refused():
     with pytest.raises(ValueError, match="unknown measure"): Meter("luck", tiny, task_model(tiny, 0), task_data(tiny), 0)

@@ -10,7 +10,8 @@ __all__ = ['ADAMW_LR', 'WARMUP', 'CONTROLS', 'adamw_cosine', 'schedulefree_adamw
 import math
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from .rivals import METHODS, Job, Method, Rival, auto, base_optimizer, tested, warm_cosine
+from .rivals import METHODS, Job, Method, Rival, auto, tested, warm_cosine
+from .tasks import base_optimizer
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct05
 def adamw_cosine(j:Job, lr=1e-3, warmup=.1):
