@@ -96,7 +96,7 @@ def test_the_bar_of_a_resumed_run_starts_where_it_stands(tmp_path, monkeypatch):
     def note(total, desc, done):
         seen.append((total, done))
         return progress(total, desc, done)
-    monkeypatch.setattr("milr.lab.runs.progress", note)
+    monkeypatch.setattr("milr.lab.executors.progress", note)
     four = replace(SMALL, epochs=4, n_train=100)
     def stop(s, row):
         if row["epoch"] == 2: raise KeyboardInterrupt

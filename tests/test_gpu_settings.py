@@ -65,7 +65,7 @@ assert (conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == ("iee
 
 def test_tf32_is_part_of_the_run_and_not_of_old_records():
     assert run_hash(SMALL) != run_hash(replace(SMALL, tf32=True))
-    assert "tf32" not in store._told(SMALL) and store._told(replace(SMALL, tf32=True))["tf32"]
+    assert "tf32" not in store.what_differs(SMALL) and store.what_differs(replace(SMALL, tf32=True))["tf32"]
 
 def test_as_many_runs_as_fit(monkeypatch):
     "Free memory, cores and the cap decide; a wider network takes more."

@@ -56,7 +56,7 @@ class WithError:
 
     def __call__(self, x, y, k):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)      # an estimate that has not converged is not this run's question
+            warnings.simplefilter("ignore", UserWarning)      # that it has not converged is not this run's question
             mi, error = mutual_information(x, y, k, metric=self.metric, return_error=True)
         self.errors.append(float(error/mi) if mi > 0 else math.inf)
         return mi

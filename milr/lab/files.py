@@ -62,17 +62,25 @@ def install(
         if h.hexdigest() != digest: raise OSError(f"{path.name} has SHA-256 {h.hexdigest()[:12]}…, expected {digest[:12]}… ({n:,} bytes)")
 
 # %% ../../nbs/lab/00_files.ipynb #c016
-def is_right(path:Path, digest:str)->bool:
+def is_right(
+    path:Path, # the file
+    digest:str, # the SHA-256 it should have
+)->bool:
     "Is the right file there? One with other content is set aside."
     if not path.exists(): return False
     if sha256(path) == digest: return True
     set_aside(path, "did not have the SHA-256 it should have")
     return False
 
-def set_aside(path, why):
-    "Rename a file that is not to be used, and say so."
-    aside = path.with_name(path.name + ".corrupt"); os.replace(path, aside)
-    warnings.warn(f"{path} {why}; it was set aside as {aside.name}", stacklevel=4)
+def set_aside(
+    path:Path, # a file that is not to be used
+    why:str, # after its name
+    therefore:str="", # after what was done
+):
+    "Rename a file and say so."
+    aside = path.with_name(path.name + ".corrupt")
+    os.replace(path, aside)
+    warnings.warn(f"{path} {why}; it was set aside as {aside.name}{therefore}", stacklevel=4)
 
 # %% ../../nbs/lab/00_files.ipynb #fl08
 class _Deadline(io.RawIOBase):

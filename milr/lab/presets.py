@@ -9,17 +9,22 @@ __all__ = ['PRESETS', 'preset_settings']
 from .devices import best_device
 
 # %% ../../nbs/lab/10_presets.ipynb #c044
-_SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200, seeds=1, jobs=1)
+_SMOKE = dict(dataset="digits", n_train=300, n_test=100, width=.25, epochs=3, batch_size=20, probe_size=200,
+    seeds=1, jobs=1)
 _QUICK = dict(n_train=8000, n_test=2500, width=.25, epochs=12, batch_size=50, seeds=1)
-_CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", batch_size=128, momentum=.9, lr_max=.02) # the paper gives neither batch nor bounds
 _NARROW = dict(width=.25, epochs=20, seeds=10)
-_QUICK_CIFAR = _CIFAR | dict(n_train=5000, n_test=1000, shrink=2, width=.125, dropout=0.0, epochs=8, batch_size=32, seeds=1)
+_PAPER = dict(seeds=5)
+_CIFAR = dict(dataset="cifar10", model="convpool-cnn-c", momentum=.9,
+    batch_size=128, lr_max=.02) # the paper gives neither batch nor bounds
+_QUICK_CIFAR = _CIFAR | dict(n_train=5000, n_test=1000, shrink=2, width=.125, dropout=0.0, epochs=8, batch_size=32,
+    seeds=1)
 _NARROW_CIFAR = _CIFAR | dict(width=.125, dropout=.25, epochs=60, seeds=3)
+_PAPER_CIFAR = _CIFAR | dict(epochs=350, seeds=3)
 PRESETS: dict[str,dict[str,dict]] = { # {figure: {preset: fields of `Settings`, and seeds}}
-    "fig3": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5)),
-    "fig4": dict(smoke=_SMOKE, quick=_QUICK_CIFAR, narrow=_NARROW_CIFAR, paper=_CIFAR | dict(epochs=350, seeds=3)),
-    "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5)),
-    "fig6": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=dict(seeds=5))}
+    "fig3": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=_PAPER),
+    "fig4": dict(smoke=_SMOKE, quick=_QUICK_CIFAR, narrow=_NARROW_CIFAR, paper=_PAPER_CIFAR),
+    "fig5": dict(smoke=_SMOKE | dict(epochs=5), quick=_QUICK, narrow=_NARROW, paper=_PAPER),
+    "fig6": dict(smoke=_SMOKE, quick=_QUICK, narrow=_NARROW, paper=_PAPER)}
 
 def preset_settings(
     figure:str, # such as "fig3"
@@ -27,8 +32,10 @@ def preset_settings(
     **overrides, # fields of `Settings`, or seeds; None leaves the preset's value
 )->tuple: # keywords for `Settings`, and the list of seeds
     "A figure's settings at a preset."
-    if preset not in PRESETS[figure]: raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS[figure])}")
-    kw = PRESETS[figure][preset] | {k: v for k, v in overrides.items() if v is not None}
-    n = kw.pop("seeds")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(f"seeds must be a whole number of at least 1, got {n!r}")
-    return kw | {"device": best_device(kw.get("device"))}, list(range(n))
+    presets = PRESETS[figure]
+    if preset not in presets: raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(presets)}")
+    kw = presets[preset] | {name: value for name, value in overrides.items() if value is not None}
+    seeds = kw.pop("seeds")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}")
+    return kw | {"device": best_device(kw.get("device"))}, list(range(seeds))

@@ -25,9 +25,12 @@ def accuracy(
 )->float: # share of right answers, in [0, 1]
     "Share of `x` that the model classifies as `y`."
     if not len(x): raise ValueError("accuracy of no samples is not defined; pass at least one")
-    training = model.training; model.eval()
-    try: right = sum((model(xb).argmax(1) == yb).sum() for xb, yb in batches(x, y, batch_size))
-    finally: model.train(training)
+    training = model.training
+    model.eval()
+    try:
+        right = sum((model(xb).argmax(1) == yb).sum() for xb, yb in batches(x, y, batch_size))
+    finally:
+        model.train(training)
     return right.item()/len(y)
 
 # %% ../../nbs/lab/03_training.ipynb #c008
@@ -47,15 +50,20 @@ def train(
     "Train, measure and set the LR, epoch by epoch; yields a row after each."
     generator = generator or torch.Generator().manual_seed(0)
     for epoch in range(start, epochs):
-        began, lr = perf_counter(), {g.get("name", "output"): float(g["lr"]) for g in optimizer.param_groups}
-        model.train(); total = torch.zeros((), device=x.device)
+        began = perf_counter()
+        lr = {group.get("name", "output"): float(group["lr"]) for group in optimizer.param_groups}
+        model.train()
+        total = torch.zeros((), device=x.device)
         for xb, yb in batches(x, y, batch_size, generator):
             loss = loss_fn(xb, yb) if loss_fn else F.cross_entropy(model(xb), yb)
-            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
             total += loss.detach()*len(yb)
         mi = probe()
         scheduler.step(mi) if isinstance(scheduler, MutualInformationLR) else scheduler.step()
-        yield dict(epoch=epoch, lr=lr, loss=total.item()/len(y), accuracy=accuracy(model, test_x, test_y), mi=mi, seconds=perf_counter() - began)
+        tested = accuracy(model, test_x, test_y)
+        yield dict(epoch=epoch, lr=lr, loss=total.item()/len(y), accuracy=tested, mi=mi, seconds=perf_counter() - began)
 
 # %% ../../nbs/lab/03_training.ipynb #c016
 class BatchLoss(nn.Module):
@@ -63,7 +71,9 @@ class BatchLoss(nn.Module):
     def __init__(self,
         model:nn.Module, # class logits out
         dtype:torch.dtype=torch.float32, # of the arithmetic; float32: the model's own
-    ): super().__init__(); self.model, self.dtype = model, dtype
+    ):
+        super().__init__()
+        self.model, self.dtype = model, dtype
 
     def forward(self, xb, yb):
         with torch.autocast(xb.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16, cache_enabled=False):
@@ -79,9 +89,11 @@ def captured_loss(
     "`BatchLoss` whose forward and backward pass are CUDA graphs; off CUDA, the plain one."
     plain = BatchLoss(model, dtype).train()
     if x.device.type != "cuda" or len(x) < batch_size: return plain
-    random, buffers = torch.cuda.get_rng_state(x.device), [b.clone() for b in model.buffers()]
+    random_state, buffers = torch.cuda.get_rng_state(x.device), [buffer.clone() for buffer in model.buffers()]
+    example = x[:batch_size].clone(), y[:batch_size].clone()
     with torch.cuda.device(x.device):
-        graphed = torch.cuda.make_graphed_callables(BatchLoss(model, dtype).train(), (x[:batch_size].clone(), y[:batch_size].clone()))
-    for b, before in zip(model.buffers(), buffers): b.copy_(before)
-    torch.cuda.set_rng_state(random, x.device)
+        graphed = torch.cuda.make_graphed_callables(BatchLoss(model, dtype).train(), example)
+    for buffer, before in zip(model.buffers(), buffers):
+        buffer.copy_(before)
+    torch.cuda.set_rng_state(random_state, x.device)
     return lambda xb, yb: graphed(xb, yb) if len(xb) == batch_size else plain(xb, yb)
