@@ -1,22 +1,43 @@
 "An installed package draws the figures outside a clone: the notebooks travel in it."
-import os, subprocess, sys, zipfile
+import email, os, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
+from readme_renderer import markdown
+from tests.test_readme import ROOT, broken
 
 @pytest.fixture(scope="module")
-def installed(root, tmp_path_factory):
-    "A wheel, unpacked."
+def wheel(root, tmp_path_factory):
+    "The package as it is uploaded."
     built = tmp_path_factory.mktemp("built")
     arguments = ("--quiet", "build", "--build-base", built/"build", "bdist_wheel", "--dist-dir", built)
     subprocess.run([sys.executable, "setup.py", *arguments], cwd=root, check=True, capture_output=True)
-    wheel, = built.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(built/"unpacked")
-    return built/"unpacked"
+    made, = built.glob("*.whl")
+    return made
+
+@pytest.fixture(scope="module")
+def installed(wheel):
+    "The wheel, unpacked."
+    zipfile.ZipFile(wheel).extractall(wheel.parent/"unpacked")
+    return wheel.parent/"unpacked"
 
 def milr(installed, folder, *arguments):
     "The command of the unpacked package, in a folder of its own."
     environment = os.environ | {"PYTHONPATH": str(installed), "MILR_RUNS": str(folder/"runs")}
     return subprocess.run([sys.executable, "-m", "milr", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+def test_a_package_index_can_show_its_page(wheel, installed):
+    "As that index renders it; twine looks only at what surrounds a text in Markdown. Every link leads somewhere."
+    done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel], capture_output=True, text=True)
+    assert done.returncode == 0 and "PASSED" in done.stdout, done.stdout + done.stderr
+    metadata, = installed.glob("*.dist-info/METADATA")
+    page = email.message_from_string(metadata.read_text(encoding="utf-8"))
+    assert page["Description-Content-Type"] == "text/markdown"
+    text = page.get_payload()
+    shown = markdown.render(text)
+    assert broken(text) == [] and "<table>" in shown and "<img" in shown and shown.count("<pre") >= 5
+    addresses = [address.split(", ")[1] for address in page.get_all("Project-URL")]
+    ours = [address.split("/blob/main/")[1] for address in addresses if "/blob/main/" in address]
+    assert ours and all((ROOT/path).exists() for path in ours)
 
 def test_the_notebooks_travel(root, installed):
     folders = (root/"nbs"/"figures", installed/"milr"/"lab"/"notebooks")

@@ -11,6 +11,11 @@ def dist(root, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "build", "--outdir", folder, root], check=True, capture_output=True)
     return folder
 
+def test_a_package_index_can_show_its_page(dist):
+    files = sorted(dist.iterdir())
+    done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True)
+    assert len(files) == 2 and done.returncode == 0 and done.stdout.count("PASSED") == 2, done.stdout + done.stderr
+
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_installs_and_runs_the_example(root, dist, tmp_path, kind):
     package, = dist.glob(kind)

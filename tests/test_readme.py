@@ -34,11 +34,26 @@ def test_the_output_that_it_shows_is_of_its_code():
     assert any(line.startswith("inputs: ") for line in shown)
 
 def test_links_hold_on_a_package_index(monkeypatch):
+    "A page of its own, far from the repository: every link is whole, and what it names in the repository is there."
     monkeypatch.chdir(ROOT)
     text = run_setup("setup.py", stop_after="init").metadata.long_description
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) > 20 and [link for link in links if not link.startswith(("https://", "#"))] == []
-    ours = [link.split("/main/")[1].split("#")[0] for link in links if "/milr/milr/" in link]
-    assert [path for path in ours if not (ROOT/path).exists()] == []
+    assert len(links) > 20 and broken(text) == []
     picture = re.search(r"!\[[^]]*\]\(([^)]+)\)", text)[1]
     assert "/raw/" in picture and (ROOT/picture.split("/main/")[1]).stat().st_size < 150_000
+
+def broken(text):
+    "Links of a package's page that lead nowhere: of the repository's files, and of the page's own headings."
+    headings = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", text, re.M)}
+    wrong = []
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        ours = re.fullmatch(r"https://[^/]+/milr/milr/(?:blob|raw)/main/([^#]+)(?:#.*)?", link)
+        if ours and not (ROOT/ours[1]).exists() or link.startswith("#") and link[1:] not in headings:
+            wrong.append(link)
+        if not link.startswith(("https://", "#")):
+            wrong.append(link)
+    return wrong
+
+def test_a_broken_link_is_noticed():
+    text = "# One\n[a](#one) [b](#two) [c](https://github.com/milr/milr/blob/main/no.md) [d](docs/howto/gpu.md)"
+    assert broken(text) == ["#two", "https://github.com/milr/milr/blob/main/no.md", "docs/howto/gpu.md"]
