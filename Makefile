@@ -116,21 +116,23 @@ bundle: env
 	cp milr.sh $(BUNDLE)
 	@echo "take $(BUNDLE) along; there: ./milr.sh figures, or ./milr.sh gpu"
 
-# The documentation site, in _docs: no warning is let through, and every link of the built pages is followed.
+# The documentation site, in _docs: no warning is let through, every link is followed, every page looked at in a browser (where there is one).
 DOCS := .venv-docs/bin
 docs: .venv-docs/ready
 	$(DOCS)/python docs/stage.py
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --clean
 	$(DOCS)/python docs/links.py _docs
+	$(DOCS)/python docs/browser.py _docs
 
 .venv-docs/ready: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv-docs
 	$(DOCS)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt $$($(PYTHON) -c 'from configparser import ConfigParser as C; c = C(delimiters=["="]); c.read("settings.ini"); print(c["DEFAULT"]["docs_requirements"])')
 	touch $@
 
-# A wheel and an sdist, in dist.
+# A wheel and an sdist, in dist, with a page that a package index can show.
 package: env
 	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 # The test command with the oldest torch that is supported, in an environment of its own. On Linux the index has this torch with CUDA only, some gigabytes.
 OLDEST := torch==2.6.0 torchvision==0.21.0
