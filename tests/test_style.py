@@ -20,7 +20,6 @@ OPEN = {
     "milr/integrations/lightning.py": 4,
     "milr/integrations/transformers.py": 2,
     "milr/kernels.py": 3,
-    "milr/lab/claims.py": 22,
     "milr/lab/cli.py": 19,
     "milr/lab/data.py": 45,
     "milr/lab/figures.py": 18,
