@@ -6,7 +6,8 @@ import pytest
 from milr.lab.cli import main
 from milr.lab.settings import Settings
 from milr.lab.store import Run, save_record
-from milr.lab.figures import DECIDED, OWN, Parameters, checked, declared, figure_rows, parameters, settings_parameters
+from milr.lab.figure_runs import figure_rows
+from milr.lab.figures import DECIDED, OWN, Parameters, checked, declared, parameters, settings_parameters
 
 NOTEBOOKS = {"fig1": "figures/fig1_sample_size", "fig2": "figures/fig2_models", "fig3": "figures/fig3_mnist", "fig4": "figures/fig4_cifar10",
     "fig5": "figures/fig5_batch_size", "fig6": "figures/fig6_layerwise", "sensitivity": "studies/sensitivity", "information_plane": "studies/information_plane"}
