@@ -1,5 +1,5 @@
 "An installed package draws the figures outside a clone: the notebooks travel in it."
-import email, os, subprocess, sys, zipfile
+import email, os, re, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
 from readme_renderer import markdown
@@ -38,6 +38,15 @@ def test_a_package_index_can_show_its_page(wheel, installed):
     addresses = [address.split(", ")[1] for address in page.get_all("Project-URL")]
     ours = [address.split("/blob/main/")[1] for address in addresses if "/blob/main/" in address]
     assert ours and all((ROOT/path).exists() for path in ours)
+
+def test_it_names_the_versions_of_python_it_was_run_on(installed):
+    "From the oldest that it asks for, without a gap, and this one among them."
+    metadata, = installed.glob("*.dist-info/METADATA")
+    page = email.message_from_string(metadata.read_text(encoding="utf-8"))
+    named = re.findall(r"Python :: 3\.(\d+)$", "\n".join(page.get_all("Classifier")), re.M)
+    named = sorted(map(int, named))
+    assert page["Requires-Python"] == f">=3.{named[0]}"
+    assert named == list(range(named[0], named[-1] + 1)) and sys.version_info.minor in named
 
 def test_the_notebooks_travel(root, installed):
     folders = (root/"nbs"/"figures", installed/"milr"/"lab"/"notebooks")
