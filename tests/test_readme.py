@@ -57,3 +57,13 @@ def broken(text):
 def test_a_broken_link_is_noticed():
     text = "# One\n[a](#one) [b](#two) [c](https://github.com/milr/milr/blob/main/no.md) [d](docs/howto/gpu.md)"
     assert broken(text) == ["#two", "https://github.com/milr/milr/blob/main/no.md", "docs/howto/gpu.md"]
+
+def test_what_contributors_are_told_to_edit_is_there():
+    "Files, and what stands in them."
+    text = (ROOT/"CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`((?:nbs|tests|docs|milr)/[\w/]+\.\w+)`", text)) - {"nbs/figures/figN_name.ipynb"}
+    assert len(files) > 15 and [file for file in sorted(files) if not (ROOT/file).exists()] == []
+    inside = re.findall(r"`(\w+)` (?:of|in) `(nbs/[\w/]+\.ipynb)`", text)
+    assert len(inside) >= 3 and [name for name, file in inside if name not in (ROOT/file).read_text(encoding="utf-8")] == []
+    targets = set(re.findall(r"`make ([a-z-]+)", text))
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT/"Makefile").read_text(encoding="utf-8"), re.M)) and len(targets) > 6
