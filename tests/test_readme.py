@@ -2,6 +2,9 @@
 import os, re, subprocess, sys
 from distutils.core import run_setup
 from pathlib import Path
+from types import SimpleNamespace
+from matplotlib.text import Text
+from milr.lab.answers import FIRST_LOOK, plot_first_look
 from tests.test_structure import WITHOUT_THE_LAB, lab_requirements
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +44,16 @@ def test_links_hold_on_a_package_index(monkeypatch):
     assert len(links) > 20 and broken(text) == []
     picture = re.search(r"!\[[^]]*\]\(([^)]+)\)", text)[1]
     assert "/raw/" in picture and (ROOT/picture.split("/main/")[1]).stat().st_size < 150_000
+
+def test_the_picture_is_legible_on_a_phone():
+    "Its smallest letters, on a page that is 358 pixels wide within its margins."
+    rows = [dict(epoch=0, lr=0.1, accuracy=0.9)]*2
+    run = SimpleNamespace(rows=rows, series=lambda name: [row[name] for row in rows])
+    figure = plot_first_look({row: {0: run} for row in FIRST_LOOK})
+    figure.canvas.draw()
+    page = 358/(72*figure.get_figwidth())
+    letters = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert len(letters) > 10 and min(letters)*page >= 9
 
 def broken(text):
     "Links of a package's page that lead nowhere: of the repository's files, and of the page's own headings."

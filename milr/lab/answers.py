@@ -61,17 +61,18 @@ def plot_first_look(
     group:dict, # {row: {seed: Run}}, a column of `results`
 ): # the figure
     "LR and test accuracy by epoch of a few rows, means over their seeds."
-    with house_style(), plt.rc_context({"font.size": 12}):
-        fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.1), layout="constrained")
+    with house_style(), plt.rc_context({"font.size": 12, "axes.titlesize": 12}): # for a phone's screen
+        fig, (left, right) = plt.subplots(1, 2, figsize=(5.6, 3), layout="constrained")
         for row, style in FIRST_LOOK.items():
             runs = list(group.get(row, {}).values())
             if not runs: continue
             epochs = range(1, len(runs[0].rows) + 1)
-            left.plot(epochs, np.mean([run.series("lr") for run in runs], axis=0), **style)
-            right.plot(epochs, np.mean([accuracies(run) for run in runs], axis=0), label=row, **style)
+            left.plot(epochs, np.mean([run.series("lr") for run in runs], axis=0), label=row, **style)
+            right.plot(epochs, np.mean([accuracies(run) for run in runs], axis=0), **style)
         left.set(title="learning rate", xlabel="epoch")
         right.set(title="test accuracy (%)", xlabel="epoch", ylim=(94, 99.2))
-        right.legend(loc="lower right")
+        left.legend(loc="upper right", bbox_to_anchor=(1.03, 1.04), fontsize=10.5,
+            handlelength=.9, handletextpad=.4, borderpad=0)
     return fig
 
 # %% ../../nbs/lab/25_answers.ipynb #c022
