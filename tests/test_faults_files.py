@@ -1,5 +1,5 @@
 "Kill -9, a full disk, rotten bytes and hostile archives: everything on disk is whole, right, or said to be wrong."
-import ast, errno, gzip, hashlib, io, itertools, json, os, pickle, random, shutil, signal, struct, subprocess, sys, tarfile, threading, time, warnings, zlib
+import ast, errno, gzip, hashlib, io, itertools, json, os, pickle, random, re, shutil, signal, struct, subprocess, sys, tarfile, threading, time, warnings, zlib
 from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from milr import reference
-from milr.lab import data
+from milr.lab import data, files
 from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset
 from milr.lab.files import install, whole_file
 from milr.lab.runs import run
@@ -38,7 +38,7 @@ def all_that_is_written(folder, url):
     "A download, a decoded archive, a run with its checkpoints, a curve and a figure, each from where it stopped; returns what they hold."
     import matplotlib; matplotlib.use("Agg"); import matplotlib.pyplot as plt
     from milr.lab.plots import save_figure
-    folder = Path(folder); data.MNIST_SHA256.clear(); data.MNIST_SHA256.update({n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
+    folder = Path(folder); data.MNIST_FILES.clear(); data.MNIST_FILES.update({n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
     data._fetch_mnist(folder/"MNIST"/"raw", mirrors=[url], npm=False)
     d = data._cifar10_from_images(folder.parent/"images", folder)
     rows = strip(run(TINY, folder/"runs", save_every=0).rows)
@@ -153,8 +153,8 @@ def test_full_disk(tmp_path, monkeypatch, tried):
     images(tmp_path/"images"); earlier = tmp_path/"all"; earlier.mkdir()
     for write in writers(earlier).values(): write()
     before = contents(earlier); n = Counter()
-    monkeypatch.setattr(data, "open", lambda path, mode="r", **kw: Full(open(path, mode, **kw)) if "w" in mode or "a" in mode else open(path, mode, **kw), raising=False)
-    monkeypatch.setattr(reference, "open", data.open, raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode="r", **kw: Full(open(path, mode, **kw)) if "w" in mode or "a" in mode else open(path, mode, **kw), raising=False)
+    monkeypatch.setattr(reference, "open", files.open, raising=False)
     rng = random.Random(0)
     for name in writers(earlier):
         for room in (0, *(rng.randrange(100_000) for _ in range(20 if SLOW else 1))):
@@ -171,7 +171,7 @@ def test_full_disk(tmp_path, monkeypatch, tried):
                 assert all(f in contents(folder) for f in old)
             shutil.rmtree(fresh)
     now = contents(earlier)
-    assert {k for k in now} == set(before) and load_checked(earlier/"a.pt") is not None and now["a.bin"] == before["a.bin"] and now["a.csv"] == before["a.csv"]
+    assert n["refused"] >= 5 and {k for k in now} == set(before) and load_checked(earlier/"a.pt") is not None and now["a.bin"] == before["a.bin"] and now["a.csv"] == before["a.csv"]
     tried("Full disk (writes that fail with ENOSPC after any number of bytes): checkpoints, tables, figures, downloads, caches, runs", sum(n.values()), f"{n['refused']} errors that name the file, {n['fitted']} fitted; earlier results intact, nothing half-written, works once there is room")
 
 LIMITED = """
@@ -407,7 +407,7 @@ def test_no_code_evaluates_what_it_is_given(root, tried):
     for p in (root/"nbs").rglob("*.ipynb"):
         if ".ipynb_checkpoints" not in p.parts:
             code = ["".join(c["source"]) for c in json.loads(p.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-            sources[p] = "\n".join("\n".join(l for l in c.split("\n") if not l.startswith(("%", "!"))) for c in code)
+            sources[p] = "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", c, flags=re.M) for c in code)      # IPython's own lines
     found = [(p.name, node.lineno, name) for p, text in sources.items() for name, kw, node in calls(ast.parse(text)) if suspicious(name, kw)]
     assert found == [] and len(sources) > 60
     tried("Modules, examples and notebooks searched for eval, exec, pickle, unsafe YAML, shell, extractall", len(sources), "none")
