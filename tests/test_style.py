@@ -21,8 +21,6 @@ OPEN = {
     "milr/integrations/transformers.py": 2,
     "milr/kernels.py": 3,
     "milr/lab/cli.py": 19,
-    "milr/lab/data.py": 45,
-    "milr/lab/files.py": 9,
     "milr/lab/gpu.py": 12,
     "milr/lab/heldout.py": 1,
     "milr/lab/listing.py": 3,

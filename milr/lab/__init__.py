@@ -3,7 +3,8 @@ from importlib.util import find_spec
 
 REQUIRED = { # {module: the package it comes in}, the extra `milr[lab]`
     "torchvision": "torchvision", "matplotlib": "matplotlib", "papermill": "papermill", "ipykernel": "ipykernel",
-    "sklearn": "scikit-learn", "filelock": "filelock", "psutil": "psutil"}
+    "sklearn": "scikit-learn", "filelock": "filelock", "psutil": "psutil",
+    "pooch": "pooch"}
 
 def missing()->list: # names of packages, as pip knows them
     "What the laboratory needs and is not installed."
