@@ -67,3 +67,51 @@ def test_no_runs_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MILR_RUNS", str(tmp_path/"none"))
     assert main(["runs"]) == 0
     assert capsys.readouterr().out == f"no runs in {tmp_path/'none'} yet\n"
+
+def stored(root, **changed):
+    "A finished run, as `run` leaves it; its hash."
+    from dataclasses import asdict, replace
+    from milr.lab.settings import Settings, run_hash
+    from milr.lab.store import save_checked
+    s = replace(Settings(dataset="digits", epochs=2), **changed)
+    rows = [dict(epoch=e, accuracy=.9 + .01*e, lr={"output": .01}, mi={"output": 3.}, loss=.1, seconds=1.) for e in range(2)]
+    (root/run_hash(s)).mkdir()
+    (root/run_hash(s)/"settings.json").write_text(json.dumps(asdict(s)))
+    save_checked(dict(rows=rows, info=dict(IXY=3.3, source="digits")), root/run_hash(s)/"result.pt")
+    return run_hash(s)
+
+def test_runs_are_compared_in_one_picture(root, tmp_path):
+    "Two stored runs by the beginning of their hashes, and a record by its file."
+    from PIL import Image
+    (tmp_path/"runs").mkdir()
+    names = [stored(tmp_path/"runs", seed=seed)[:8] for seed in range(2)]
+    record = str(root/"figures"/"runs"/"mnist-fixed-seed0-88ed379b.json")
+    r = milr("compare", *names, record, "--out", str(tmp_path/"three.png"), cwd=root, MILR_RUNS=str(tmp_path/"runs"))
+    assert (r.returncode, r.stdout) == (0, f"{tmp_path/'three.png'}\n"), r.stderr
+    assert Image.open(tmp_path/"three.png").width > 1000
+
+@pytest.mark.parametrize("arguments, says", [(("nothing", "none"), "no run 'nothing'"), (("none.json", "b"), "no record none.json"),
+    ((), "needs two runs"), (("--out", "a.pdf"), "ends in .png")])
+def test_what_cannot_be_compared_is_said(arguments, says, tmp_path, monkeypatch, capsys):
+    from milr.lab.cli import main
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path))
+    one = [stored(tmp_path)] if not arguments or arguments[0] == "--out" else []
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *one, *arguments]) == 1
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1 and not list(tmp_path.glob("*.p*"))
+
+def test_a_beginning_that_two_runs_share_is_no_name(tmp_path):
+    from milr.lab.listing import find_run
+    hashes = [stored(tmp_path, seed=seed) for seed in range(17)]      # 16 digits: two begin alike
+    shared = next(h[0] for h in hashes if sum(other[0] == h[0] for other in hashes) > 1)
+    with pytest.raises(LookupError, match="give more of the hash"): find_run(shared, tmp_path)
+
+def test_what_differs_is_in_the_legend_and_what_does_not_in_the_title(tmp_path):
+    from milr.lab.listing import find_run, plot_runs, runs_differ
+    runs = [find_run(stored(tmp_path, width=.5, epsilon=e), tmp_path) for e in (.01, .002)]
+    assert runs_differ(runs) == [dict(epsilon=.01), dict(epsilon=.002)]
+    fig = plot_runs(runs)
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["ε = 0.01", "ε = 0.002"]
+    assert fig.get_suptitle().splitlines()[0] == "digits, MI: value + change, width = 0.5, epochs = 2"
+    assert [len(ax.lines) for ax in fig.axes] == [2, 2, 4]
