@@ -1,5 +1,6 @@
 """Students open the notebooks of their path in Colab or on Binder: `python docs/free_machines.py` writes the links and, for Colab, the cell
-that installs milr. Both are built from the repository's address in settings.ini; the path is what README's section Learn names."""
+that installs milr. Both are built from the repository's address in settings.ini; the path is what README's section Learn names.
+Neither machine has been tried: there was no network. The cell was run where milr was missing, with the address led to a clone."""
 import json, re
 from configparser import ConfigParser
 from pathlib import Path
@@ -52,11 +53,27 @@ def with_links(notebook, path):
     return notebook | {"cells": [first, install, *rest]}
 
 
+def renewed(text, path):
+    "README's text, whose links to the two machines open one notebook."
+    colab, binder = links(path)
+    text = re.sub(r"https://colab\.[^)]*", colab, text)
+    return re.sub(r"https://mybinder\.[^)]*", binder, text)
+
+
+def write(path, notebook):
+    "A notebook as nbdev writes it."
+    text = json.dumps(notebook, indent=1, ensure_ascii=False)
+    (ROOT/path).write_text(text + "\n", encoding="utf-8")
+
+
 def main():
-    for path in path_of_students():
-        notebook = json.loads((ROOT/path).read_text(encoding="utf-8"))
-        text = json.dumps(with_links(notebook, path), indent=1, ensure_ascii=False)
-        (ROOT/path).write_text(text + "\n", encoding="utf-8")
+    path = path_of_students()
+    for each in path:
+        write(each, with_links(json.loads((ROOT/each).read_text(encoding="utf-8")), each))
+    index = json.loads((ROOT/"nbs"/"index.ipynb").read_text(encoding="utf-8"))
+    for cell in index["cells"]:
+        cell["source"] = renewed("".join(cell["source"]), path[0]).splitlines(keepends=True)
+    write("nbs/index.ipynb", index)
 
 
 if __name__ == "__main__":

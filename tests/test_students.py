@@ -66,6 +66,11 @@ def test_links_are_those_of_the_settings(path):
     assert all(address in link for link in free_machines.links(path))
     assert source(notebook["cells"][0]).count("](https://colab.") == 1
 
+def test_the_readme_opens_the_first_of_them():
+    text = (ROOT/"README.md").read_text(encoding="utf-8")
+    assert free_machines.renewed(text, PATH[0]) == text, "run `python docs/free_machines.py` and `make readme`"
+    assert all(f"]({link})" in text for link in free_machines.links(PATH[0]))
+
 def what_the_cell_does(path, milr_is_there):
     "The commands that the cell for Colab gives."
     given = []
