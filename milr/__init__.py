@@ -3,10 +3,12 @@ __version__ = "0.1.0"
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-_home = {"mutual_information": "mi", "label_entropy": "reference", "mi_by_sample_size": "reference", "reference_mi": "reference",
-         "ChangePolicy": "policy", "SequentialPolicy": "policy", "ValueChangePolicy": "policy", "ValuePolicy": "policy",
-         "LayerProbe": "probe", "MutualInformationLR": "scheduler", "layer_groups": "layerwise",
-         "AutoPolicy": "auto", "range_test": "auto"}
+_home = { # name: its module
+    "mutual_information": "mi",
+    "label_entropy": "reference", "mi_by_sample_size": "reference", "reference_mi": "reference",
+    "ChangePolicy": "policy", "SequentialPolicy": "policy", "ValueChangePolicy": "policy", "ValuePolicy": "policy",
+    "LayerProbe": "probe", "MutualInformationLR": "scheduler", "layer_groups": "layerwise",
+    "AutoPolicy": "auto", "range_test": "auto"}
 __all__ = list(_home)
 
 if TYPE_CHECKING:

@@ -3,10 +3,12 @@ import sys
 
 def main()->int: # exit code
     "The command, or one line that says what it lacks."
-    try: from milr.lab.cli import main
+    try:
+        from milr.lab.cli import main
     except ModuleNotFoundError as e:
         print(f"milr: {e}", file=sys.stderr)
         return 1
     return main()
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

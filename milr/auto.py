@@ -6,15 +6,16 @@
 __all__ = ['noise_of', 'AutoPolicy', 'RangeTest', 'to_device', 'batch_loss', 'read_curve', 'range_test']
 
 # %% ../nbs/13_auto.ipynb #c002
-import copy, itertools, math, statistics
+import copy, math, statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from .policy import OPEN, Policy, is_valid
-from .forward import kept_random_state, main_tensor
+from .forward import device_of, kept_random_state, main_tensor
 from .rates import is_adaptive, set_lr
 
 # %% ../nbs/13_auto.ipynb #c005
@@ -22,8 +23,12 @@ def noise_of(
     values:Sequence[float], # measurements, oldest first
 )->float: # in their unit; 0 for fewer than three
     "How much one measurement jumps about the trend."
+    return _jumps(values[-8:])                   # six second differences
+
+def _jumps(values)->float:
+    "The standard deviation of independent noise about a trend, from the median second difference."
     second = [abs(a - 2*b + c) for a, b, c in zip(values, values[1:], values[2:])]
-    return 1.4826*statistics.median(second[-6:])/math.sqrt(6) if second else 0.
+    return 1.4826*statistics.median(second)/math.sqrt(6) if second else 0.
 
 # %% ../nbs/13_auto.ipynb #c008
 @dataclass(frozen=True)
@@ -31,12 +36,13 @@ class AutoPolicy(Policy):
     "LR up while the measurement rises beyond its noise over two epochs, else LR/2. Nothing to set."
     needs_reference: ClassVar[bool] = False
     lr_min: float = OPEN # never below; a thousandth of the start after a range test, else near the optimizer's LR
-    lr_max: float = OPEN # never above; half of where the loss was lowest in the range test, else near the optimizer's LR
+    lr_max: float = OPEN # never above; half of where the range test's loss was lowest, else near the optimizer's LR
     epochs: int = 0      # how many measurements there will be; 0: nobody knows, and the LR does not cool
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.epochs, int): raise TypeError(f"AutoPolicy: epochs must be a whole number, got {self.epochs!r}")
+        if not isinstance(self.epochs, int):
+            raise TypeError(f"AutoPolicy: epochs must be a whole number, got {self.epochs!r}")
 
     @classmethod
     def from_range_test(cls,
@@ -51,8 +57,9 @@ class AutoPolicy(Policy):
         if not math.isfinite(lr): raise ValueError(f"the learning rate is {lr}; a policy starts from a finite one")
         new, branch = self._follow(lr, history)
         left = max(0, self.epochs - len(history))
-        if left < .4*self.epochs and lr*left/(left + 1) < new:
-            new, branch = lr*left/(left + 1), "cool"
+        cooler = lr*left/(left + 1)
+        if left < .4*self.epochs and cooler < new:
+            new, branch = cooler, "cool"
         return self.bound(new), branch
 
     def _follow(self, lr, history):
@@ -60,8 +67,10 @@ class AutoPolicy(Policy):
         values = [float(v) for v in history if is_valid(v)]
         if len(values) < 2: return lr, "start"
         if not is_valid(history[-1]): return lr, "hold"
-        if values[-1] - values[-3:][0] <= noise_of(values): return lr/2, "decrease"
-        return lr*(2 if all(a < b for a, b in zip(values, values[1:])) else math.sqrt(2)), "increase"
+        rise = values[-1] - values[-3:][0]
+        if rise <= noise_of(values): return lr/2, "decrease"
+        never_fell = all(a < b for a, b in zip(values, values[1:]))
+        return lr*(2 if never_fell else math.sqrt(2)), "increase"
 
 # %% ../nbs/13_auto.ipynb #c013
 class RangeTest(NamedTuple):
@@ -88,7 +97,8 @@ def _stream(batches):
     "Batches, again and again."
     while True:
         batch = None
-        for batch in batches: yield batch
+        for batch in batches:
+            yield batch
         if batch is None: return
 
 def _smoothed(losses:list, decay=.8)->float:
@@ -118,19 +128,28 @@ def batch_loss(
 ): # the loss
     "The loss of a batch, as its form says."
     if isinstance(batch, Mapping):
-        if loss_fn is None:
-            out = model(**batch)
-            loss = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
-            if loss is None: raise TypeError(f"the model returned no loss for a batch of {list(batch)}; pass loss_fn=, or training_step=")
-            return loss
-        key = next((name for name in _TARGETS if name in batch), None)
-        if key is None: raise TypeError(f"no targets among {list(batch)}, expected one of {_TARGETS}; pass training_step=")
-        return loss_fn(main_tensor(model(**{name: value for name, value in batch.items() if name != key})), batch[key])
+        return _own_loss(model, batch) if loss_fn is None else _loss_of_names(model, batch, loss_fn)
     if loss_fn is None or not isinstance(batch, (list, tuple)) or len(batch) < 2:
-        raise TypeError(f"cannot tell the loss of a {type(batch).__name__} {'without' if loss_fn is None else 'with'} loss_fn: "
-            "expected (inputs, targets) and loss_fn=, or training_step=, a function (model, batch) -> loss")
+        given = "without" if loss_fn is None else "with"
+        raise TypeError(f"cannot tell the loss of a {type(batch).__name__} {given} loss_fn: expected (inputs, targets) "
+                        "and loss_fn=, or training_step=, a function (model, batch) -> loss")
     *inputs, targets = batch
     return loss_fn(model(*inputs), targets)
+
+def _own_loss(model, batch):
+    "The loss that a model returns, as an entry or an attribute."
+    out = model(**batch)
+    loss = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
+    if loss is not None: return loss
+    raise TypeError(f"the model returned no loss for a batch of {list(batch)}; pass loss_fn=, or training_step=")
+
+def _loss_of_names(model, batch, loss_fn):
+    "Of a dict: the targets have a usual name, the rest are the model's arguments."
+    targets = next((name for name in _TARGETS if name in batch), None)
+    if targets is None:
+        raise TypeError(f"no targets among {list(batch)}, expected one of {_TARGETS}; pass training_step=")
+    inputs = {name: value for name, value in batch.items() if name != targets}
+    return loss_fn(main_tensor(model(**inputs)), batch[targets])
 
 # %% ../nbs/13_auto.ipynb #a1309
 def read_curve(
@@ -142,27 +161,62 @@ def read_curve(
 )->RangeTest: # with its problem, if there is one
     "Where to start, from a curve of losses."
     lowest = min(range(len(lrs)), key=smooth.__getitem__)
-    fall, noise = statistics.median(losses[:10]) - smooth[lowest], _jumps(losses[:max(lowest + 1, 10)])
-    problem = ""
-    if fall <= 2*noise:
-        problem = f"the loss fell by {fall:.3g}, no more than it jumps from batch to batch ({noise:.3g}): take more steps or larger batches"
-    elif complete and lowest == len(lrs) - 1:
-        problem = f"the loss was still falling at the highest LR, {lrs[-1]:.3g}: pass a higher high"
-    elif lowest < 5:
-        problem = f"the loss rose from the lowest LR on, {lrs[0]:.3g}: pass a lower low"
     start = lrs[lowest]/10
-    if adaptive: start = min(start, lrs[_steepest(smooth[:lowest + 1])])
+    if adaptive:
+        start = min(start, lrs[_steepest(smooth[:lowest + 1])])
+    problem = _problem(lrs, smooth, losses, lowest, complete)
     return RangeTest(start, lrs[lowest], list(lrs), list(smooth), problem)
 
-def _jumps(values):
-    "As `noise_of`, over all of them."
-    second = [abs(a - 2*b + c) for a, b, c in zip(values, values[1:], values[2:])]
-    return 1.4826*statistics.median(second)/math.sqrt(6) if second else 0.
+def _problem(lrs, smooth, losses, lowest, complete)->str:
+    "Why the place of the lowest loss says nothing, and what to do; empty where it does."
+    fall = statistics.median(losses[:10]) - smooth[lowest]
+    noise = _jumps(losses[:max(lowest + 1, 10)])
+    if fall <= 2*noise:
+        return (f"the loss fell by {fall:.3g}, no more than it jumps from batch to batch ({noise:.3g}): "
+                "take more steps or larger batches")
+    if complete and lowest == len(lrs) - 1:
+        return f"the loss was still falling at the highest LR, {lrs[-1]:.3g}: pass a higher high"
+    if lowest < 5: return f"the loss rose from the lowest LR on, {lrs[0]:.3g}: pass a lower low"
+    return ""
 
 def _steepest(values, width=3):
     "Where they fall most within `width` steps on either side."
     last = len(values) - 1
     return min(range(len(values)), key=lambda i: values[min(last, i + width)] - values[max(0, i - width)])
+
+# %% ../nbs/13_auto.ipynb #c016
+@contextmanager
+def _put_back(model, optimizer):
+    "The model, its parts' modes and the optimizer are afterwards as before."
+    weights, state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(state)
+        optimizer.zero_grad()
+        for module, mode in modes:
+            module.training = mode
+
+def _try(optimizer, loss_of, batches, tried):
+    "The LRs tried, the smoothed losses and the losses, until they blow up."
+    lrs, smooth, losses = [], [], []
+    for i, (lr, batch) in enumerate(zip(tried, _stream(batches))):
+        for group in optimizer.param_groups:
+            set_lr(group, lr)
+        loss = loss_of(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        now = _smoothed(losses)
+        if not math.isfinite(now): break
+        lrs.append(lr)
+        smooth.append(now)
+        best = min(smooth)
+        if i > 5 and now > best + max(abs(best), smooth[0] - best): break
+    return lrs, smooth, losses[:len(lrs)]
 
 # %% ../nbs/13_auto.ipynb #c015
 def range_test(
@@ -181,9 +235,11 @@ def range_test(
     "Try growing LRs for a few steps and undo them."
     if steps < 10: raise ValueError(f"steps must be at least 10 to see a trend, got {steps}")
     adaptive = is_adaptive(optimizer)
-    low, high = (1e-6 if adaptive else 1e-4) if low is None else low, (1. if adaptive else 10.) if high is None else high
+    lowest, highest = (1e-6, 1.) if adaptive else (1e-4, 10.)
+    low = lowest if low is None else low
+    high = highest if high is None else high
     if not 0 < low < high: raise ValueError(f"need 0 < low < high, got low={low}, high={high}")
-    device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    device = device_of(model)
 
     def loss_of(batch):
         batch = to_device(batch, device)
@@ -191,38 +247,16 @@ def range_test(
             return training_step(model, batch) if training_step else batch_loss(model, batch, loss_fn)
 
     tried = [low*(high/low)**(i/(steps - 1)) for i in range(steps)]
-    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    flags = [(m, m.training) for m in model.modules()]
-    try:
-        with kept_random_state(device):
-            model.train()
-            lrs, smooth, losses = _try(optimizer, loss_of, batches, tried)
-    finally:
-        model.load_state_dict(before[0])
-        optimizer.load_state_dict(before[1])
-        optimizer.zero_grad()
-        for m, flag in flags: m.training = flag
-    if not lrs: raise ValueError("the loss was not finite at the lowest LR, or there were no batches; check the model and its data")
+    with _put_back(model, optimizer), kept_random_state(device):
+        model.train()
+        lrs, smooth, losses = _try(optimizer, loss_of, batches, tried)
+    if not lrs:
+        raise ValueError("the loss was not finite at the lowest LR, or there were no batches; "
+                         "check the model and its data")
     test = read_curve(lrs, smooth, losses, complete=len(lrs) == steps, adaptive=adaptive)
-    if check and test.problem: raise ValueError(f"the range test found no LR: {test.problem}. The optimizer's LR is as it was (check=False takes {test.lr:.3g} all the same)")
-    for g in optimizer.param_groups: set_lr(g, test.lr)
+    if check and test.problem:
+        raise ValueError(f"the range test found no LR: {test.problem}. "
+                         f"The optimizer's LR is as it was (check=False takes {test.lr:.3g} all the same)")
+    for group in optimizer.param_groups:
+        set_lr(group, test.lr)
     return test
-
-# %% ../nbs/13_auto.ipynb #c016
-def _try(optimizer, loss_of, batches, tried):
-    "The LRs tried, the smoothed losses and the losses, until they blow up."
-    lrs, smooth, losses = [], [], []
-    for i, (lr, batch) in enumerate(zip(tried, _stream(batches))):
-        for g in optimizer.param_groups: set_lr(g, lr)
-        loss = loss_of(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        now = _smoothed(losses)
-        if not math.isfinite(now): break
-        lrs.append(lr)
-        smooth.append(now)
-        best = min(smooth)
-        if i > 5 and now > best + max(abs(best), smooth[0] - best): break
-    return lrs, smooth, losses[:len(lrs)]

@@ -4,22 +4,44 @@
 
 # %% auto #0
 __all__ = ['as_tensor', 'as_samples', 'as_labels', 'Continuous', 'as_target', 'warn_rare', 'check_k', 'check_base',
-           'check_metric', 'one_of']
+           'check_metric', 'one_of', 'is_whole', 'as_classes']
 
 # %% ../nbs/03_checks.ipynb #ck02
 import math, numbers, warnings
 from typing import NamedTuple
 import numpy as np, torch
+from torch import Tensor
+
+# %% ../nbs/03_checks.ipynb #c018
+def _from_numpy(array:np.ndarray, name:str)->Tensor:
+    "A NumPy array of numbers as a tensor."
+    if np.ma.is_masked(array): raise TypeError(f"{name} has masked entries; drop or fill them first")
+    if array.dtype.kind == 'c':
+        raise TypeError(f"{name} is complex; pass its real and imaginary parts as two features")
+    if array.dtype.kind not in 'biuf':
+        raise TypeError(f"{name} has dtype {array.dtype}; expected numbers: "
+                        f"encode classes as integers with np.unique({name}, return_inverse=True)[1]")
+    if array.dtype.itemsize > 8:                                      # longdouble
+        array = array.astype(np.float64)
+    native = array.dtype.newbyteorder('=')                            # torch knows the machine's byte order only
+    array = np.asarray(array).astype(native, copy=False)
+    if any(step < 0 for step in array.strides):                       # torch cannot go backwards
+        array = array.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)                  # a read-only array is fine: it is never written
+        return torch.from_numpy(array)
 
 # %% ../nbs/03_checks.ipynb #c017
 def as_tensor(
     v, # a torch tensor or NumPy array
     name:str, # what the messages call it
-)->torch.Tensor: # the same numbers, dense and real
+)->Tensor: # the same numbers, dense and real
     "`v` as a tensor, without a copy where possible."
-    if isinstance(v, np.ndarray): v = _from_numpy(v, name)
-    if not isinstance(v, torch.Tensor):
-        raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: pass np.asarray({name})")
+    if isinstance(v, np.ndarray):
+        v = _from_numpy(v, name)
+    if not isinstance(v, Tensor):
+        raise TypeError(f"{name} is a {type(v).__name__}; expected a torch tensor or a NumPy array: "
+                        f"pass np.asarray({name})")
     if v.is_quantized: raise TypeError(f"{name} is quantised; pass {name}.dequantize()")
     if v.is_nested: raise TypeError(f"{name} is a nested tensor; pass torch.nested.to_padded_tensor({name}, 0.)")
     if v.layout != torch.strided: raise TypeError(f"{name} is sparse ({v.layout}); pass {name}.to_dense()")
@@ -28,28 +50,11 @@ def as_tensor(
         raise TypeError(f"{name} is complex; pass torch.view_as_real({name}) to treat it as two real features")
     return v.detach()
 
-# %% ../nbs/03_checks.ipynb #c018
-def _from_numpy(array:np.ndarray, name:str)->torch.Tensor:
-    "A NumPy array of numbers as a tensor."
-    if np.ma.is_masked(array): raise TypeError(f"{name} has masked entries; drop or fill them first")
-    if array.dtype.kind == 'c':
-        raise TypeError(f"{name} is complex; pass its real and imaginary parts as two features")
-    if array.dtype.kind not in 'biuf':
-        raise TypeError(f"{name} has dtype {array.dtype}; expected numbers: "
-                        f"encode classes as integers with np.unique({name}, return_inverse=True)[1]")
-    if array.dtype.itemsize > 8: array = array.astype(np.float64)     # longdouble
-    native = array.dtype.newbyteorder('=')                            # torch knows the machine's byte order only
-    array = np.asarray(array).astype(native, copy=False)
-    if any(step < 0 for step in array.strides): array = array.copy()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)                  # a read-only array is fine: it is never written
-        return torch.from_numpy(array)
-
 # %% ../nbs/03_checks.ipynb #c020
 def as_samples(
     x, # a torch tensor or NumPy array, samples along its first axis
     name:str='x', # what the messages call it
-)->torch.Tensor: # shape (n, d), float32 or float64
+)->Tensor: # shape (n, d), float32 or float64
     "Check one variable and flatten what follows its first axis."
     x = as_tensor(x, name)
     if x.ndim == 0:
@@ -57,7 +62,8 @@ def as_samples(
     if len(x) == 0: raise ValueError(f"{name} is empty; expected at least k+1 samples along the first axis")
     if x.numel() == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, no features; expected at least one number a sample")
-    if x.device.type == 'mps': x = x.cpu()                            # that device has no float64
+    if x.device.type == 'mps':                                        # that device has no float64
+        x = x.cpu()
     wide = x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
     return _moderate(x.reshape(len(x), -1).to(torch.float64 if wide else torch.float32), name)
 
@@ -80,7 +86,7 @@ _SEVERAL_LABELS = "torch.unique(y, dim=0, return_inverse=True)[1] makes each com
 def as_labels(
     y, # a torch tensor or NumPy array of integers
     name:str='y', # what the messages call it
-)->torch.Tensor: # shape (n,), int64
+)->Tensor: # shape (n,), int64
     "Check class labels."
     y = as_tensor(y, name)
     if y.is_floating_point():
@@ -93,11 +99,11 @@ def as_labels(
 
 class Continuous(NamedTuple):
     "Numbers that are known to be a continuous variable, whatever they look like."
-    values: torch.Tensor # shape (n, e)
+    values: Tensor # shape (n, e)
 
 def as_target(
     y, # a torch tensor or NumPy array, or Continuous
-)->torch.Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
+)->Tensor: # int64 labels, shape (n,), or floats, shape (n, e)
     "Integers and booleans are labels; floats are a continuous variable."
     if isinstance(y, Continuous): return y.values
     y = as_tensor(y, 'y')
@@ -124,7 +130,7 @@ def _looks_like_many_labels(y)->bool:
 
 # %% ../nbs/03_checks.ipynb #c053b
 def warn_rare(
-    y:torch.Tensor, # labels, shape (n,)
+    y:Tensor, # labels, shape (n,)
 ):
     "Warn where fewer than half of the samples share their label."
     size = torch.unique(y, return_counts=True)[1]
@@ -140,11 +146,11 @@ def check_k(
     n:int, # samples
 )->int: # k
     "`k` as an int with 1 <= k < n."
-    if isinstance(k, (bool, np.bool_)) or not isinstance(k, numbers.Integral):
-        raise TypeError(f"k is {k!r}; expected a whole number of neighbours such as 3")
+    if not is_whole(k): raise TypeError(f"k is {k!r}; expected a whole number of neighbours such as 3")
+    k = int(k)
     if k < 1: raise ValueError(f"k is {k}; expected at least 1 neighbour")
     if k >= n: raise ValueError(f"k is {k} but there are only {n} samples; pass k < n, or more samples")
-    return int(k)
+    return k
 
 def check_base(
     base, # of the logarithm
@@ -152,7 +158,7 @@ def check_base(
     "Any positive base but 1."
     if isinstance(base, bool) or not isinstance(base, numbers.Real):
         raise TypeError(f"base is {base!r}; expected a number such as 2 (bits) or math.e (nats)")
-    if not (base > 0 and base != 1 and math.isfinite(base)):
+    if not (base > 0 and base != 1 and math.isfinite(base)):          # type: ignore[operator]
         raise ValueError(f"base is {base}; expected a positive number other than 1, such as 2 (bits) or math.e (nats)")
     return math.log(base)
 
@@ -172,3 +178,36 @@ def one_of(
     if not simple or value not in choices:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
     return value
+
+def is_whole(
+    value, # anything
+)->bool: # a boolean is none, a NumPy integer is one
+    "Is this a whole number?"
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+# %% ../nbs/03_checks.ipynb #i055b
+def as_classes(
+    labels:Tensor, # as given, on the CPU
+    multilabel:bool|None, # as in LayerProbe
+)->Tensor: # the same, or for several labels a sample the class of each row
+    "Each distinct row a class, if there are several labels a sample."
+    if multilabel not in (True, False, None):
+        raise TypeError(f"multilabel must be True, False or None, got {multilabel!r}")
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    if multilabel: return _row_classes(labels, several)
+    if multilabel is None and several and labels.is_floating_point() and _only_zeros_and_ones(labels):
+        raise ValueError(f"labels are floats of shape {tuple(labels.shape)}, all 0 or 1: pass multilabel=True "
+                         "if a sample has several labels at once, labels.argmax(1) for one-hot rows, "
+                         "or multilabel=False for a continuous target")
+    return labels
+
+def _row_classes(labels:Tensor, several:bool)->Tensor:
+    "The number of each row among the distinct rows."
+    if not several:
+        raise ValueError(f"multilabel=True, but labels have shape {tuple(labels.shape)}; expected (n, labels)")
+    if not bool((labels == labels.long()).all()):
+        raise ValueError("multilabel=True, but labels are not whole numbers; expected zeros and ones")
+    return torch.unique(labels.long(), dim=0, return_inverse=True)[1]
+
+def _only_zeros_and_ones(labels:Tensor)->bool:
+    return bool(((labels == 0) | (labels == 1)).all())

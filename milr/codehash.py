@@ -21,10 +21,13 @@ def source_file(
         file = getattr(sys.modules[module], "__file__", None)
         return Path(file) if file else None
     top, *rest = module.split(".")
-    try: spec = find_spec(top)
+    try:
+        spec = find_spec(top)
     except ValueError: return None      # a module made by hand
     if spec is None or spec.origin is None: return None
-    if not spec.submodule_search_locations: return Path(spec.origin) if not rest and spec.origin.endswith(".py") else None
+    if not spec.submodule_search_locations:
+        is_source = not rest and spec.origin.endswith(".py")
+        return Path(spec.origin) if is_source else None
     base = Path(spec.origin).parent.joinpath(*rest)
     return next((p for p in (base/"__init__.py", base.with_suffix(".py")) if p.is_file()), None)
 
@@ -47,7 +50,8 @@ def _named(
 )->Iterator[str]: # full names
     "What the import statements name."
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import): yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
         if not isinstance(node, ast.ImportFrom): continue
         base = resolve_name("."*node.level + (node.module or ""), package)
         for alias in node.names:
@@ -76,7 +80,8 @@ def undocumented(
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if not isinstance(body, list) or not body or not isinstance(body[0], ast.Expr): continue
-        if isinstance(body[0].value, ast.Constant): body[0].value.value = ""
+        if isinstance(body[0].value, ast.Constant):
+            body[0].value.value = ""
     return ast.dump(tree)
 
 # %% ../nbs/93_codehash.ipynb #ch16
@@ -100,4 +105,6 @@ def function_hash(
     "`code_hash` of the module that a function comes from; in a notebook, a hash of the function's own source."
     if source_file(function.__module__): return code_hash(function.__module__)
     try: return _digest(inspect.getsource(function))
-    except (OSError, TypeError): raise ValueError(f"the source of {function!r} cannot be read, so no hash can tell when it changes") from None
+    except (OSError, TypeError):
+        missing = f"the source of {function!r} cannot be read, so no hash can tell when it changes"
+        raise ValueError(missing) from None

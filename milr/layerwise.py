@@ -18,12 +18,15 @@ def owners(
     model:nn.Module, # may be wrapped
 )->list[tuple[str,str,Parameter]]: # layer, parameter's name, parameter; a parameter used twice comes twice
     "The layer of every parameter, in the order of registration."
-    model, layers = unwrap(model), named_layers(model)
-    inside = {sub: name for name, m in layers.items() for sub in m.modules()}
-    current, found = next(iter(layers)), []
-    for path, m in model.named_modules():
-        current = inside.get(m, current)
-        found += [(current, clean_name(f"{path}.{n}" if path else n), p) for n, p in m._parameters.items() if p is not None]
+    layers = named_layers(model)
+    layer_of = {inner: name for name, layer in layers.items() for inner in layer.modules()}
+    layer = next(iter(layers))                     # what stands in no layer goes with the one before it
+    found = []
+    for path, module in unwrap(model).named_modules():
+        layer = layer_of.get(module, layer)
+        for name, parameter in module._parameters.items():
+            if parameter is None: continue
+            found.append((layer, clean_name(f"{path}.{name}" if path else name), parameter))
     return found
 
 # %% ../nbs/12_layerwise.ipynb #c010
@@ -31,16 +34,18 @@ def layer_groups(
     model:nn.Module, # may be wrapped
 )->list[dict]: # {"name", "params"}, one a layer, for any torch optimizer
     "One named parameter group a layer; every parameter exactly once."
-    groups, first = {}, {}
-    for layer, name, p in owners(model):
-        if p in first:
-            if first[p] != layer:
-                warnings.warn(f"layers {first[p]!r} and {layer!r} share {name!r}; it follows the learning rate of {first[p]!r}", UserWarning, stacklevel=2)
-            continue
-        first[p] = layer
-        groups.setdefault(layer, []).append(p)
+    groups:dict[str,list[Parameter]] = {}
+    user_of:dict[Parameter,str] = {}               # the first layer that uses a parameter
+    for layer, name, parameter in owners(model):
+        if parameter not in user_of:
+            user_of[parameter] = layer
+            groups.setdefault(layer, []).append(parameter)
+        elif user_of[parameter] != layer:
+            first = user_of[parameter]
+            warnings.warn(f"layers {first!r} and {layer!r} share {name!r}; it follows the learning rate of {first!r}",
+                          UserWarning, stacklevel=2)
     if not groups: raise ValueError("the model has no parameters to group")
-    return [dict(name=layer, params=ps) for layer, ps in groups.items()]
+    return [dict(name=layer, params=parameters) for layer, parameters in groups.items()]
 
 # %% ../nbs/12_layerwise.ipynb #c022
 def layer_policies(

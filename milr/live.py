@@ -12,8 +12,10 @@ from types import ModuleType
 from typing import Any
 
 # %% ../nbs/14_live.ipynb #lv01
-STYLE: dict = {"figure.dpi": 90, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
-    "lines.linewidth": 1.4, "axes.titlesize": 10, "legend.frameon": False, "svg.hashsalt": "milr", "svg.fonttype": "path"}
+STYLE: dict = {
+    "figure.dpi": 90, "font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.4, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
+    "svg.hashsalt": "milr", "svg.fonttype": "path"}
 
 def pyplot()->ModuleType:
     "matplotlib's pyplot, or an error that says how to get it."
@@ -44,7 +46,10 @@ class LivePlot:
         every:float=.5, # seconds between two drawings; the last row is always drawn
     ):
         self.rows: list[dict] = []
-        self.reference, self.every, self._drawn, self._handle = reference, every, -math.inf, None
+        self.reference = reference
+        self.every = every
+        self._drawn = -math.inf           # when it was drawn last
+        self._handle: Any = None          # of the picture in the notebook
         plt = pyplot()
         with plt.rc_context(STYLE):
             self.fig, self.axs = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained")
@@ -79,7 +84,7 @@ class LivePlot:
         return self.fig
 
     def show(self):
-        "Put the picture where the last one was. Outside a notebook nothing is shown; `fig` holds the picture all the same."
+        "Put the picture where the last one was; outside a notebook it is only in `fig`."
         self.draw()
         self._drawn = time.monotonic()
         try:

@@ -67,7 +67,7 @@ def described_plans(
     base_lrs:list[float], # one a group, that open bounds were set around
 )->str: # a line for all groups that do the same
     "What every group's policy will do."
-    names_of = {}
+    names_of:dict[str,list[str]] = {}
     for name, group, policy, base in zip(group_names(optimizer), optimizer.param_groups, policies, base_lrs):
         plan = plan_of(policy_for(given, group.get("name")), policy, float(group["lr"]), base)
         names_of.setdefault(plan, []).append(name)

@@ -13,7 +13,8 @@ from torch import nn, Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch.utils import data as torch_data
 from .forward import device_of, is_sharded, main_tensor, run_model, tensors_in, untouched, unwrap
-from .inputs import Subset, as_classes, check_data, is_data, sample_data
+from .checks import as_classes
+from .inputs import Subset, check_data, is_data, sample_data
 from .layers import Collector, Plan, check_layers, hooked, in_passes
 from .mi import mutual_information
 from .reference import label_entropy, recurring, reference_mi
@@ -70,21 +71,21 @@ class LayerProbe:
     "Measures I(H_i;Y) of a model's layers on a subset of the data, without side effects."
     def __init__(self,
         model:nn.Module, # also compiled or in DistributedDataParallel
-        inputs, # a DataLoader or data set with its labels; or tensor or array (n, ...), a tuple of them for several arguments, a dict for keywords
-        labels=None, # of tensors as inputs: integers (n,) or, one a position, (n, positions...); floats (n, ...) for a continuous target
+        inputs, # a DataLoader or data set with its labels; or arrays (n, ...): a tensor, tuple or dict of arguments
+        labels=None, # of tensors: integers (n,) or, one a position, (n, positions...); floats (n, ...) if continuous
         layers:str|list="output", # "output", "all", or names of modules, dotted ones too
         *,
         samples:int=1000, # size of the subset (the paper's); all, if fewer are given
         redraw:bool=False, # a new subset each time instead of the same
         seed:int=0, # of the subset
         k:int=3, # neighbours
-        transform:str|Callable|None="auto", # of the output: "auto" is softmax for class labels, sigmoid for several labels a sample; None, or a function of an (n, features) tensor
+        transform:str|Callable|None="auto", # of the output (n, features): softmax, sigmoid for several labels; or None
         output:str|int|None=None, # entry of the model's output if it is a dict or tuple
         batch_size:int=100, # samples a forward
         memory:int=2**28, # bytes of activations held at once; a layer larger than that comes alone
         channel_dim:int|None=None, # for positions: 1 or -1 where shapes are ambiguous
         ignore_index:int=-100, # label of positions to leave out
-        multilabel:bool|None=None, # labels of shape (n, labels) are several labels a sample (True), positions or numbers (False); None asks where it cannot be told
+        multilabel:bool|None=None, # labels (n, m): m labels a sample (True), positions or numbers (False); None may ask
         autocast:torch.dtype|None=None, # run the forward in autocast with this dtype
         estimator:Callable=mutual_information, # of (x, y, k), in bits
     ):
@@ -102,7 +103,8 @@ class LayerProbe:
         self.channel_dim = channel_dim
         self.redraw = redraw
         self.multilabel = multilabel
-        inputs, labels = check_data(*self._data(inputs, labels, samples, seed), k)
+        inputs, labels = self._data(inputs, labels, samples, seed)
+        inputs, labels = check_data(inputs, labels, k)
         self.subset = Subset(inputs, as_classes(labels, multilabel), samples, seed, redraw, ignore_index)
         self.calls = 0
         self._plan:Plan|None = None       # where the layers are, known after the first measurement
@@ -114,7 +116,8 @@ class LayerProbe:
             raise TypeError("labels are missing: pass LayerProbe(model, inputs, labels), "
                             "or a DataLoader or data set that brings them")
         if labels is not None and isinstance(inputs, (torch_data.DataLoader, torch_data.Dataset)):
-            raise TypeError(f"a {type(inputs).__name__} brings its own labels; leave out labels, or pass the inputs as tensors")
+            raise TypeError(f"a {type(inputs).__name__} brings its own labels; "
+                            "leave out labels, or pass the inputs as tensors")
         if labels is not None: return inputs, labels
         if self.redraw: raise ValueError("redraw=True needs all samples at hand: pass inputs and labels as tensors")
         return sample_data(inputs, self.model, samples, seed)
@@ -167,7 +170,7 @@ class LayerProbe:
         if told or len(positions) != 1 or positions == (1,): return
         try:
             shape = tuple(main_tensor(out, self.output).shape[1:])
-        except TypeError: return                                              # an output that is not measured may be anything
+        except TypeError: return                                       # an output that is not measured may be anything
         if shape == positions:
             raise ValueError(f"labels have shape (n, {shape[0]}) and so has the model's output: pass multilabel=True "
                              "if a sample has several labels at once, multilabel=False if it has one a position")
@@ -203,7 +206,7 @@ class LayerProbe:
         return to_label_probabilities(activations) if self.multilabel else to_probabilities(activations)
 
     def reference(self,
-        tiles:int|None=None, # as in `reference_mi`: more than k by default, which gives the entropy of the labels; 1 estimates I(X;Y)
+        tiles:int|None=None, # as in `reference_mi`: by default more than k, the labels' entropy; 1 estimates I(X;Y)
     )->float: # IXY in bits; for continuous targets I(Y;Y), the most that any layer can be measured at
         "What there is to know about the labels that can be measured, computed once."
         if self._ixy is None:
@@ -222,7 +225,8 @@ class LayerProbe:
     def _continuous_reference(self, targets):
         ixy = float(self.estimator(targets, targets, self.k))
         if ixy > 0: return ixy
-        raise ValueError(f"the targets know {ixy} bits of themselves, so there is nothing to compare with (are they all alike?)")
+        raise ValueError(f"the targets know {ixy} bits of themselves, so there is nothing to compare with "
+                         "(are they all alike?)")
 
 def _entropy(labels:Tensor)->Tensor:
     "Of those labels that the estimator measures."

@@ -6,17 +6,15 @@
 __all__ = ['label_entropy', 'recurring', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
 # %% ../nbs/05_reference.ipynb #c002
-import hashlib, json, math, numbers, warnings
+import hashlib, json, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from .codehash import function_hash
-from .checks import as_samples, as_tensor, check_base, check_k, check_metric
+from .checks import as_samples, as_tensor, check_base, check_k, check_metric, is_whole
 from .mi import mutual_information
-
-__all__ = ['label_entropy', 'recurring', 'tiled_limit', 'reference_mi', 'SampleSizeCurve', 'mi_by_sample_size']
 
 # %% ../nbs/05_reference.ipynb #c007
 def _codes(
@@ -25,7 +23,8 @@ def _codes(
     "Labels as codes, or an error that says what to pass."
     y = as_tensor(labels, 'labels')
     if y.is_floating_point():
-        raise TypeError(f"labels are {y.dtype}; expected integer class labels: pass labels.long(), or for a continuous Y tiles=1 to `reference_mi`")
+        raise TypeError(f"labels are {y.dtype}; expected integer class labels: pass labels.long(), "
+                        "or for a continuous Y tiles=1 to `reference_mi`")
     if y.ndim != 1 or not len(y):
         raise ValueError(f"labels have shape {tuple(y.shape)}; expected one integer a sample, shape (n,) with n > 0")
     return torch.unique(y.long(), return_inverse=True)[1]
@@ -36,9 +35,9 @@ def label_entropy(
     base=2, # of the logarithm; 2 gives bits
 )->Tensor:  # H(Y), 0-dim float64
     "Plug-in entropy of the labels, the most that any layer can know."
-    nats = check_base(base)
+    nats_per_unit = check_base(base)
     p = _codes(labels).bincount().double()/len(labels)
-    return -(p*p.log()).sum()/nats
+    return -(p*p.log()).sum()/nats_per_unit
 
 # %% ../nbs/05_reference.ipynb #c010b
 def recurring(
@@ -48,8 +47,9 @@ def recurring(
     code = _codes(labels)
     keep = _group_sizes(code) > 1
     if not keep.any():
-        raise ValueError("every label occurs once, so no sample has a neighbour of its class and there is nothing to compare; "
-                         "expected at least two samples of some class: give more samples, or for a continuous Y floats")
+        raise ValueError("every label occurs once, so no sample has a neighbour of its class and there is nothing to "
+                         "compare; expected at least two samples of some class: give more samples, "
+                         "or for a continuous Y floats")
     return keep
 
 def _group_sizes(
@@ -84,11 +84,15 @@ def tiled_limit(
     base=2,   # of the logarithm; 2 gives bits
 )->Tensor:    # IXY, 0-dim float64
     "IXY of samples tiled more than k times, without building the tiles."
-    nats, (x, y) = check_base(base), _pairs(x, labels)
-    psi = lambda count: torch.digamma(tiles*count.double())
-    N, N_y, atom = y.new_tensor(len(y)), _group_sizes(y), _atoms(x)
+    nats_per_unit = check_base(base)
+    x, y = _pairs(x, labels)
+    atom = _atoms(x)
+    N, N_y = y.new_tensor(len(y)), _group_sizes(y)
     N_a, N_ay = _group_sizes(atom), _group_sizes(atom*(y.max()+1) + y)
-    return (psi(N) - psi(N_y) + psi(N_ay) - psi(N_a)).mean()/nats
+
+    def psi(count):
+        return torch.digamma(tiles*count.double())
+    return (psi(N) - psi(N_y) + psi(N_ay) - psi(N_a)).mean()/nats_per_unit
 
 # %% ../nbs/05_reference.ipynb #c023
 def _check_tiles(
@@ -97,8 +101,7 @@ def _check_tiles(
 )->int:    # `tiles`; k+1 for None
     "A valid number of tiles, or an error."
     if tiles is None: return k+1
-    if isinstance(tiles, bool) or not isinstance(tiles, numbers.Integral):
-        raise TypeError(f"tiles is {tiles!r}; expected a whole number, or None for k+1")
+    if not is_whole(tiles): raise TypeError(f"tiles is {tiles!r}; expected a whole number, or None for k+1")
     if tiles < 1: raise ValueError(f"tiles is {tiles}; expected at least 1 (untiled), or None for k+1")
     return int(tiles)
 
@@ -115,10 +118,12 @@ def reference_mi(
 )->Tensor:              # IXY, 0-dim float64
     "The reference I(X;Y), the soft upper bound of every layer's information."
     check_metric(metric)
-    if as_tensor(labels, 'labels').ndim==0: raise ValueError("labels is a single number; expected one label a sample, shape (n,)")
-    tiles = _check_tiles(tiles, k := check_k(k, max(len(labels), 1)))
-    if tiles==1: return mutual_information(x, labels, k, metric=metric, base=base, **kwargs)
-    if tiles>k: return tiled_limit(x, labels, tiles, base)
+    if as_tensor(labels, 'labels').ndim == 0:
+        raise ValueError("labels is a single number; expected one label a sample, shape (n,)")
+    k = check_k(k, max(len(labels), 1))
+    tiles = _check_tiles(tiles, k)
+    if tiles == 1: return mutual_information(x, labels, k, metric=metric, base=base, **kwargs)
+    if tiles > k: return tiled_limit(x, labels, tiles, base)
     x, y = _pairs(x, labels)
     return mutual_information(x.repeat(tiles, 1), y.repeat(tiles), k, metric=metric, base=base, **kwargs)
 
@@ -128,10 +133,16 @@ class SampleSizeCurve:
     "MI estimates of random subsets, by their size."
     sizes:Tensor  # samples in a subset, int64, shape (sizes,)
     values:Tensor # estimates, float64, shape (sizes, repeats)
+
     @property
-    def mean(self)->Tensor: return self.values.mean(1)
+    def mean(self)->Tensor: # shape (sizes,)
+        "Over the subsets of a size."
+        return self.values.mean(1)
+
     @property
-    def std(self)->Tensor: return self.values.std(1, correction=min(1, self.values.shape[1]-1))
+    def std(self)->Tensor: # shape (sizes,)
+        "Over the subsets of a size; 0 for a single one."
+        return self.values.std(1, correction=min(1, self.values.shape[1]-1))
 
 # %% ../nbs/05_reference.ipynb #c042
 def _subset(
@@ -141,8 +152,9 @@ def _subset(
     seed:int,   # of the curve
 )->Tensor:      # indices without repetition, int64, shape (size,)
     "A random subset that depends on its arguments alone."
-    g = torch.Generator().manual_seed(((seed*1_000_003 + size)*1_000_003 + repeat)%2**63)
-    return torch.randperm(n, generator=g)[:size]
+    own_seed = ((seed*1_000_003 + size)*1_000_003 + repeat) % 2**63
+    generator = torch.Generator().manual_seed(own_seed)
+    return torch.randperm(n, generator=generator)[:size]
 
 def _check_sizes(
     sizes,       # sample sizes
@@ -150,9 +162,11 @@ def _check_sizes(
     repeats:int, # subsets a size
 )->list:         # sizes as ints
     "Valid sizes, or an error."
-    sizes = [int(s) for s in sizes]
-    if not sizes or min(sizes)<2 or max(sizes)>n: raise ValueError(f"sizes are {sizes}; expected at least one, each from 2 to the {n} samples given")
-    if isinstance(repeats, bool) or not isinstance(repeats, numbers.Integral) or repeats<1: raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
+    sizes = [int(size) for size in sizes]
+    if not sizes or min(sizes) < 2 or max(sizes) > n:
+        raise ValueError(f"sizes are {sizes}; expected at least one, each from 2 to the {n} samples given")
+    if not is_whole(repeats) or repeats < 1:
+        raise ValueError(f"repeats is {repeats!r}; expected a whole number of at least 1")
     return sizes
 
 # %% ../nbs/05_reference.ipynb #c044
@@ -164,24 +178,44 @@ def _digest(
 )->str:        # 16 hex digits
     "What an estimate depends on, as a name."
     facts = estimator.__module__, estimator.__qualname__, function_hash(estimator), options, x.shape, x.dtype
-    h = hashlib.sha256(repr(facts).encode())
-    for v in x, y: h.update(v.cpu().contiguous().view(torch.uint8).numpy())
-    return h.hexdigest()[:16]
+    digest = hashlib.sha256(repr(facts).encode())
+    for v in (x, y):
+        digest.update(v.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+# %% ../nbs/05_reference.ipynb #re06
+def _checksum(
+    text:bytes, # what a line says
+)->bytes:       # 16 hex digits
+    "What stands at the end of the line."
+    return hashlib.sha256(text).hexdigest()[:16].encode()
+
+def _keep(
+    path:Path, # the file
+    *line,     # size, repeat, estimate
+):
+    "Add a line to the file."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(line).encode()
+    try:
+        with open(path, 'ab') as file:
+            file.write(b'\n' + text + b' ' + _checksum(text))
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 def _kept(
     path:Path|None, # the file, or None
 )->dict:            # {(size, repeat): estimate}
     "Estimates in the file; lines that were damaged or cut short are passed over."
-    lines = [line for line in path.read_bytes().split(b'\n') if line] if path and path.exists() else []
-    good = [text for text, check in (line.rsplit(b' ', 1) for line in lines if b' ' in line) if check == _check(text)]
-    if len(good) < len(lines): warnings.warn(f"{path}: {len(lines)-len(good)} of {len(lines)} lines are damaged; their estimates are computed again", stacklevel=3)
-    return {(size, r): mi for size, r, mi in map(json.loads, good)}
-
-def _check(
-    text:bytes, # what a line says
-)->bytes:       # 16 hex digits
-    "What stands at the end of the line."
-    return hashlib.sha256(text).hexdigest()[:16].encode()
+    if path is None or not path.exists(): return {}
+    lines = [line for line in path.read_bytes().split(b'\n') if line]
+    parts = [line.rsplit(b' ', 1) for line in lines if b' ' in line]
+    good = [text for text, check in parts if check == _checksum(text)]
+    if len(good) < len(lines):
+        warnings.warn(f"{path}: {len(lines)-len(good)} of {len(lines)} lines are damaged; "
+                      "their estimates are computed again", stacklevel=3)
+    return {(size, repeat): mi for size, repeat, mi in map(json.loads, good)}
 
 # %% ../nbs/05_reference.ipynb #c045
 def mi_by_sample_size(
@@ -198,18 +232,25 @@ def mi_by_sample_size(
 )->SampleSizeCurve:
     "MI of random subsets against their size (Figure 1)."
     x, y = as_tensor(x, 'x'), as_tensor(y, 'y')
-    if len(x)!=len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
+    if len(x) != len(y): raise ValueError(f"x has {len(x)} samples and y has {len(y)}; expected as many of each")
     sizes = _check_sizes(sizes, len(x), repeats)
-    path = Path(cache).expanduser()/f"{_digest(x, y, estimator, (seed, sorted(kwargs.items())))}.jsonl" if cache else None
+    path = None
+    if cache:
+        name = _digest(x, y, estimator, (seed, sorted(kwargs.items())))
+        path = Path(cache).expanduser()/f"{name}.jsonl"
     found = _kept(path)
-    todo = [p for s in sizes for r in range(repeats) if (p := (s, r)) not in found]
+    draws = [(size, repeat) for size in sizes for repeat in range(repeats)]
+    todo = [draw for draw in draws if draw not in found]
     with _bar(len(todo), progress) as bar:
-        for size, r in todo:
-            i = _subset(len(x), size, r, seed)
-            found[size, r] = float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs))
-            if path: _keep(path, size, r, found[size, r])
+        for size, repeat in todo:
+            i = _subset(len(x), size, repeat, seed)
+            mi = float(estimator(x[i.to(x.device)], y[i.to(y.device)], **kwargs))
+            found[size, repeat] = mi
+            if path is not None:
+                _keep(path, size, repeat, mi)
             bar.update()
-    return SampleSizeCurve(torch.tensor(sizes), torch.tensor([[found[s, r] for r in range(repeats)] for s in sizes], dtype=torch.float64))
+    values = torch.tensor([found[draw] for draw in draws], dtype=torch.float64)
+    return SampleSizeCurve(torch.tensor(sizes), values.reshape(len(sizes), repeats))
 
 def _bar(
     total:int, # steps
@@ -218,13 +259,3 @@ def _bar(
     "A progress bar of the wanted kind."
     if callable(progress): return progress(total, "estimates")
     return tqdm(total=total, delay=2, mininterval=1, disable=not progress, leave=False)
-
-def _keep(
-    path:Path, # the file
-    *line,     # size, repeat, estimate
-):
-    "Add a line to the file."
-    path.parent.mkdir(parents=True, exist_ok=True); text = json.dumps(line).encode()
-    try:
-        with open(path, 'ab') as f: f.write(b'\n' + text + b' ' + _check(text))
-    except OSError as e: e.filename = str(path); raise

@@ -9,6 +9,22 @@ __all__ = ['expected_digamma']
 import math
 import torch
 
+# %% ../nbs/02_ties.ipynb #c013
+def _log_choose(n, r):
+    "ln of n over r; anything finite where there is no such number."
+    log_factorials = [torch.lgamma((v+1).clamp(min=1)) for v in (n, r, n-r)]
+    return log_factorials[0] - log_factorials[1] - log_factorials[2]
+
+def _tie_sum(nearer, tied, marked, place):
+    "The sum over the places P, weighted by their negative-hypergeometric probability."
+    p = torch.arange(1, int(tied.max())+1, device=nearer.device, dtype=torch.float64)
+    nearer, tied, marked, place = (v[:, None] for v in (nearer, tied, marked, place))
+    before, after = _log_choose(p-1, place-1), _log_choose(tied-p, marked-place)
+    log_p = before + after - _log_choose(tied, marked)
+    possible = (p >= place) & (p <= tied - marked + place)
+    probability = torch.where(possible, log_p, -math.inf).exp()
+    return (probability * torch.digamma(nearer+p)).sum(1)
+
 # %% ../nbs/02_ties.ipynb #c012
 def expected_digamma(
     nearer:torch.Tensor, # a, a whole number for each sample
@@ -30,18 +46,3 @@ def expected_digamma(
         sums = [_tie_sum(*part) for part in distinct.split(at_once, dim=1)]
         result[rest] = torch.cat(sums)[back]
     return result
-
-# %% ../nbs/02_ties.ipynb #c013
-def _log_choose(n, r):
-    "ln of n over r; anything finite where there is no such number."
-    return torch.lgamma((n+1).clamp(min=1)) - torch.lgamma((r+1).clamp(min=1)) - torch.lgamma((n-r+1).clamp(min=1))
-
-def _tie_sum(nearer, tied, marked, place):
-    "The sum over the places P, weighted by their negative-hypergeometric probability."
-    p = torch.arange(1, int(tied.max())+1, device=nearer.device, dtype=torch.float64)
-    nearer, tied, marked, place = (v[:, None] for v in (nearer, tied, marked, place))
-    before, after = _log_choose(p-1, place-1), _log_choose(tied-p, marked-place)
-    log_p = before + after - _log_choose(tied, marked)
-    possible = (p >= place) & (p <= tied - marked + place)
-    probability = torch.where(possible, log_p, -math.inf).exp()
-    return (probability * torch.digamma(nearer+p)).sum(1)

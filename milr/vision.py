@@ -12,7 +12,8 @@ import torch
 # %% ../nbs/92_vision.ipynb #vi05
 def get_torchvision()->ModuleType|None: # None: it is not installed
     "The torchvision module, importable with any build of torch."
-    try: import torchvision
+    try:
+        import torchvision
     except ModuleNotFoundError as e:
         if e.name != "torchvision": raise
         return None

@@ -1,9 +1,9 @@
 "Properties of the reference that need many inputs: tiling, entropy, sample-size curves."
-import math, subprocess, sys
+import hashlib, math, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.mi import mutual_information, paper_mi
-from milr.reference import _check, SampleSizeCurve, label_entropy, mi_by_sample_size, recurring, reference_mi, tiled_limit
+from milr.reference import SampleSizeCurve, label_entropy, mi_by_sample_size, recurring, reference_mi, tiled_limit
 
 few = settings(max_examples=40, deadline=None)
 
@@ -139,4 +139,4 @@ def test_a_line_cut_short_is_computed_again(tmp_path):
     for _ in range(2):
         with pytest.warns(UserWarning, match='damaged'): again = mi_by_sample_size(X, Y, [20, 30], 2, cache=tmp_path)
         torch.testing.assert_close(again.values, first.values, rtol=0, atol=0)
-    assert sum(_check(text) == check for text, check in (line.rsplit(b' ', 1) for line in file.read_bytes().split(b'\n') if b' ' in line)) == 4
+    assert sum(hashlib.sha256(text).hexdigest()[:16].encode() == check for text, check in (line.rsplit(b' ', 1) for line in file.read_bytes().split(b'\n') if b' ' in line)) == 4

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 import torch
-from ..scheduler import MutualInformationLR, flat_record, group_names
+from ..history import flat_record, group_names
+from ..scheduler import MutualInformationLR
 from ..vision import get_torchvision
 
 # %% ../../nbs/integrations/lightning.ipynb #c005
@@ -40,8 +41,8 @@ def find_optimizer(
         raise ValueError(f"optimizer={index}, but the module has {len(found)}; they count from 0")
     chosen = found[index or 0]
     if any(c.scheduler.optimizer is chosen for c in trainer.lr_scheduler_configs):
-        raise ValueError("configure_optimizers returns a scheduler for this optimizer, which would overwrite the learning rate; "
-            "return the optimizer alone")
+        raise ValueError("configure_optimizers returns a scheduler for this optimizer, "
+            "which would overwrite the learning rate; return the optimizer alone")
     return chosen
 
 # %% ../../nbs/integrations/lightning.ipynb #c010
@@ -79,15 +80,18 @@ class MutualInformationLRCallback(Callback):
         self.scheduler = MutualInformationLR(optimizer, self.policy, self.probe, self.reference)
         saved, self._saved = self._saved or dict(step=-1), None
         self._step = saved["step"]
-        if "scheduler" in saved: self.scheduler.load_state_dict(saved["scheduler"])
+        if "scheduler" in saved:
+            self.scheduler.load_state_dict(saved["scheduler"])
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         "After the last batch, before validation."
-        if trainer.is_last_batch: self._act(trainer)
+        if trainer.is_last_batch:
+            self._act(trainer)
 
     def on_train_epoch_end(self, trainer, pl_module):
         "An epoch that the module itself cut short ends here."
-        if trainer.is_last_batch: self._act(trainer)
+        if trainer.is_last_batch:
+            self._act(trainer)
 
     def _act(self, trainer):
         "Measure, set and log, if the weights have moved since the last time."

@@ -9,7 +9,9 @@ __all__ = ['hand_over', 'MutualInformationTrainerCallback']
 from collections.abc import Callable
 from typing import Any
 import torch
-from ..scheduler import MutualInformationLR, flat_record, get_lrs, group_names
+from ..history import flat_record, group_names
+from ..rates import get_lrs
+from ..scheduler import MutualInformationLR
 from ..vision import get_torchvision
 get_torchvision()      # Transformers imports it too, which fails beside a CPU build of torch unless this came first
 try:
@@ -57,7 +59,8 @@ class MutualInformationTrainerCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, optimizer:Any=None, lr_scheduler:Any=None, **kw):
         "Begin, or go on from the Trainer's checkpoint."
         if args.lr_scheduler_type != "constant":
-            raise ValueError(f"the Trainer's own schedule is {str(args.lr_scheduler_type)!r}, which would overwrite the learning rate; "
+            own = str(args.lr_scheduler_type)
+            raise ValueError(f"the Trainer's own schedule is {own!r}, which would overwrite the learning rate; "
                 'pass TrainingArguments(lr_scheduler_type="constant")')
         if state.global_step == 0:
             for group in optimizer.param_groups:
