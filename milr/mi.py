@@ -70,7 +70,7 @@ def mutual_information(
     seed:int=0, # for subsamples and folds; the estimate itself uses no random numbers
     projection:str|None=None, # "lda": cross-fitted discriminants, for labels and many dimensions
     return_error:bool=False, # also the standard error, and a warning when the estimate has not converged
-    method:str='auto', # path of computation: auto, sort, tree, direct, matmul, tiled, torch
+    method:str='auto', # path of computation: auto, sort, tree, direct, matmul, tiled, products, torch
     chunk:int=2**22, # distances held in memory at once (32 MiB a float64 matrix)
 ): # MI in units of `base`, 0-dim float64 on x's device; with return_error (MI, standard error); as x a list or dict
     "Mutual information of x and y by k nearest neighbours: label-aware for integer y (Ross 2014), else KSG."

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np, torch
 from torch import Tensor
 from .checks import one_of
+from .products import count_products
 from .ties import expected_digamma
 
 # %% ../nbs/04_neighbours.ipynb #c024
@@ -153,7 +154,7 @@ def _compiled()->ModuleType|None: # None without Numba
     return kernels
 
 # %% ../nbs/04_neighbours.ipynb #c051
-PATHS = ('torch', 'sort', 'tree', 'direct', 'matmul', 'tiled')
+PATHS = ('torch', 'sort', 'tree', 'direct', 'matmul', 'tiled', 'products')
 
 def choose_path(
     method:str, # "auto" or one of PATHS
@@ -166,20 +167,21 @@ def choose_path(
     one_of(method, 'method', ('auto', *PATHS))
     if method != 'auto': return _checked_path(method, d, p, on_cpu)
     if d == 1: return 'sort'
-    if not on_cpu: return 'torch'
+    plain = 'products' if p == 2 and d > 64 else 'torch'
+    if not on_cpu: return plain
     if d <= 3 and n >= 10_000: return 'tree'
-    if not _compiled(): return 'tree' if d <= 3 else 'torch'
+    if not _compiled(): return 'tree' if d <= 3 else plain
     if p == 2: return 'direct' if d <= 32 else 'matmul'
     return 'direct' if d <= 24 else 'tiled'
 
 def _checked_path(method, d, p, on_cpu):
     "A named path, if it applies."
-    applies = dict(sort=d == 1, matmul=p == 2, tiled=p != 2)
+    applies = dict(sort=d == 1, matmul=p == 2, products=p == 2, tiled=p != 2)
     if not applies.get(method, True):
         raise ValueError(f"method {method!r} does not apply to {d} features with this metric; "
-                         "'sort' is for one feature, 'matmul' for metric='euclidean', 'tiled' for 'chebyshev': "
-                         "pass method='auto'")
-    if not on_cpu and method not in ('torch', 'sort'):
+                         "'sort' is for one feature, 'matmul' and 'products' for metric='euclidean', "
+                         "'tiled' for 'chebyshev': pass method='auto'")
+    if not on_cpu and method not in ('torch', 'sort', 'products'):
         raise ValueError(f"method {method!r} runs on the CPU; pass method='auto' for tensors on a GPU")
     if method in ('direct', 'matmul', 'tiled') and not _compiled():
         raise ValueError(f"method {method!r} needs Numba: pip install numba, or pass method='auto'")
@@ -195,6 +197,8 @@ def count(
     chunk:int, # distances held at once
 )->Counts:
     "What this path counts."
+    if path == 'products':
+        return Counts(*count_products(x, y, neighbours, chunk, lambda i: count_torch(x, y, neighbours, p, chunk, i)))
     plain = dict(torch=count_torch, sort=count_sort, tree=count_tree)
     counted = plain[path] if path in plain else getattr(_compiled(), f'count_{path}')
     return Counts(*counted(x, y, neighbours, p, chunk))

@@ -12,7 +12,9 @@ from milr.lab.settings import Settings, run_hash
 from milr.lab.training import train
 from tests.fake_cuda import fake_cuda
 
-ESTIMATE, TIES = 8, 3 # synchronisations of an estimate with labels (finite? how many share a label, twice; which classes? any, all of two members? largest k? ties?), and of ties
+# Synchronisations of an estimate with labels (finite? how many share a label, twice; which classes? any, all of two members? largest k? ties?),
+# of ties, and of a wide layer's products for each block of samples (which pairs may be the k-th, which are near it?).
+ESTIMATE, TIES, WIDE = 8, 3, 2
 
 @pytest.fixture
 def gpu(monkeypatch):
@@ -46,7 +48,7 @@ def test_synchronisations_are_counted(gpu):
     (x @ x.T).relu().sum().to("cuda")
     assert gpu.total() == 0
 
-@pytest.mark.parametrize("features, options", [(1, {}), (4, {}), (4, dict(metric="chebyshev")), (50, {}), (50, dict(metric="chebyshev")),
+@pytest.mark.parametrize("features, options", [(1, {}), (4, {}), (4, dict(metric="chebyshev")), (50, {}), (50, dict(metric="chebyshev")), (100, {}), (100, dict(chunk=1000)),
     (4, dict(chunk=1000)), (4, dict(return_error=True)), (12, dict(projection="lda"))])
 def test_estimate(gpu, features, options):
     x, y = samples(features)
@@ -61,12 +63,13 @@ def test_estimate_of_a_continuous_variable(gpu, algorithm):
     here, there = [mutual_information(x.to(d), y, algorithm=algorithm) for d in ("cpu", "cuda")]
     assert float(there) == pytest.approx(float(here), abs=1e-9)
 
-@pytest.mark.parametrize("features", [2, 4])
-@pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
-def test_an_estimate_waits_a_stated_number_of_times(gpu, features, metric):
+@pytest.mark.parametrize("features, metric, more", [(2, "euclidean", 0), (4, "euclidean", 0), (2, "chebyshev", 0), (4, "chebyshev", 0),
+    (100, "euclidean", WIDE), (100, "chebyshev", 0)])
+def test_an_estimate_waits_a_stated_number_of_times(gpu, features, metric, more):
     x = torch.randn(200, features, generator=torch.Generator().manual_seed(0))
     y = (torch.arange(200) % 4).to("cuda")
-    for v, expected in ((x, ESTIMATE), (x.round(), ESTIMATE + TIES)):
+    ties = x.round()*(torch.arange(features) < 4)           # the rest of a wide layer is dead
+    for v, expected in ((x, ESTIMATE + more), (ties, ESTIMATE + TIES + more)):
         v = v.to("cuda")
         gpu.clear()
         mutual_information(v, y, metric=metric)
