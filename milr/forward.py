@@ -20,9 +20,9 @@ def unwrap(
     model:nn.Module, # as the user trains it
 )->nn.Module: # the user's own module
     "The module inside torch.compile, DistributedDataParallel and DataParallel."
-    parallel = isinstance(model, (DataParallel, DistributedDataParallel))
-    inside = model._modules.get("module" if parallel else "_orig_mod")
-    return model if inside is None else unwrap(inside)
+    if isinstance(model, (DataParallel, DistributedDataParallel)): return unwrap(model.module)
+    if "_orig_mod" in model._modules: return unwrap(model._orig_mod)     # type: ignore[arg-type]  # it is a module
+    return model
 
 # %% ../nbs/07_forward.ipynb #c009
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
