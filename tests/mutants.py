@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT, BIN = Path(__file__).parent.parent, Path(sys.executable).parent
 ESTIMATOR = "tests/test_mi.py tests/test_faults_estimator.py"
-TESTS = {"policy": "tests/test_policy.py", **{m: ESTIMATOR for m in ("mi", "ties", "checks", "kernels", "projection", "neighbours")}, "auto": "tests/test_schedules.py"}
+TESTS = {"policy": "tests/test_policy.py", **{m: ESTIMATOR for m in ("mi", "ties", "checks", "kernels", "projection", "neighbours", "products")}, "auto": "tests/test_schedules.py"}
 CONFIG = """[cosmic-ray]
 module-path = "milr/{module}.py"
 timeout = 300.0
