@@ -1,7 +1,7 @@
 "`make gpu` rehearsed on the CPU: every part writes its result, is not done twice, and keeps to its time."
 import json
 import pytest, torch
-from milr.lab import gpu
+from milr.lab import gpu, gpu_parts
 from milr.lab.gpu import Hour, Part
 from milr.lab.settings import Settings
 
@@ -103,11 +103,11 @@ def test_the_driver(monkeypatch):
 
 def test_a_wrong_value_fails(results, monkeypatch, capsys):
     "Also a check of the checks: a device that counts otherwise is found."
-    real, calls = gpu.mutual_information, []
+    real, calls = gpu_parts.mutual_information, []
     def off(x, y):
         calls.append(x)
         return real(x, y) + 1e-5*(len(calls) == 1)
-    monkeypatch.setattr(gpu, "mutual_information", off)
+    monkeypatch.setattr(gpu_parts, "mutual_information", off)
     assert rehearse("--part", "values") == 1
     assert "values: failed: RuntimeError: 1 features" in capsys.readouterr().out
 
