@@ -17,7 +17,7 @@ test: env
 	$(BIN)/python -m pytest
 
 # A part of `make test` for every commit: form, types, imports, records and the core's numbers, without the notebooks' runs.
-CHECKED := style typing structure project records golden policy scheduler
+CHECKED := style typing structure project records golden policy mi scheduler
 check: env
 	$(BIN)/python -m pytest $(CHECKED:%=tests/test_%.py) -k "not notebook_runs and not figure_runs"
 
