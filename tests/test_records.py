@@ -1,13 +1,13 @@
 "Every published record can still be read, and stands for the settings it was computed with."
-import json
+import csv, json
 from dataclasses import MISSING, fields, make_dataclass, replace
 from pathlib import Path
 import pytest
 from milr.lab.settings import Settings
 from milr.lab.store import load_record
-from milr.lab.rivals import Trial
+from milr.lab.rivals import METHODS, Trial
 from milr.lab.tasks import Task
-from milr.lab.benchmark import PRESETS, final_trials, load_trials, run_trials, save_trials
+from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, run_trials, save_trials
 
 RUNS = Path(__file__).parent.parent/"figures"/"runs"
 RECORDS = sorted(RUNS.rglob("*.json"))
@@ -83,3 +83,14 @@ def test_an_unsound_record_is_refused(trials, tmp_path, damage):
     file, = save_trials(*[part[:1] for part in trials], tmp_path)
     file.write_text(damage(file.read_text()))
     with pytest.raises((ValueError, LookupError), match="not a sound record|no record"): load_trials(trials[0][:1], tmp_path)
+
+def test_published_trials_are_what_the_study_found():
+    "The records of digits' trials give every final score of the study's table; friedman's are newer than the table."
+    known = read_trials(RUNS.parent/"trials")
+    final = {(METHODS[t.method].label, str(dict(t.options)), t.seed): rows[-1]["test"]
+             for t, rows in known.items() if t.task.name == "digits"}
+    with open(RUNS.parent/"schedules.csv", encoding="utf-8", newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["task"] == "digits"]
+    assert len(table) == 420 and {t.task.name for t in known} == {"digits", "friedman"}
+    for row in table:
+        assert final[row["method"], row["options"], int(row["seed"])] == float(row["final"])
