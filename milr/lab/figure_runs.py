@@ -12,7 +12,7 @@ from functools import partial
 from .figures import Parameters
 from .runs import batch_change_rows, run_all, same_lr
 from .settings import Settings
-from .store import Store, load_record
+from .store import Store, load_record, recorded
 
 # %% ../../nbs/lab/23_figure_runs.ipynb #f022
 def _cifar10_rows(p):
@@ -80,7 +80,7 @@ def _recorded(rows, folder):
             runs.setdefault(name, []).append(load_record(s, folder))
         except LookupError as e:
             errors.append(e)
-    found = {name: recorded for name, recorded in runs.items() if recorded}
+    found = {name: many for name, many in runs.items() if many}
     if errors and not found: raise errors[0]
     return found
 
@@ -130,16 +130,11 @@ def plan_said(
     "What a figure would run, and how much of it is there."
     if p.notebook in ("fig1", "fig2"): return f"{p}\nno training runs"
     rows = figure_rows(p)
-    is_there, where = (partial(_is_recorded, p.records), "recorded") if p.records else (Store().has, "stored")
-    there = {row: sum(map(is_there, many)) for row, many in rows.items()}
+    is_there, where = (partial(recorded, records=p.records), "recorded") if p.records else (Store().has, "stored")
+    there = {row: sum(bool(is_there(s)) for s in many) for row, many in rows.items()}
     lines = [f"  {row}: {len(many)} runs of {many[0].epochs} epochs, {there[row]} {where}"
         for row, many in rows.items()]
     lines.append(f"{sum(map(len, rows.values()))} runs, {sum(there.values())} {where}")
     if p.notebook == "fig5" and p.control:
         lines.append("and the control, whose LRs are those of the first row's runs")
     return "\n".join([str(p), *lines])
-
-def _is_recorded(folder, s):
-    "Does a run have a record in a folder?"
-    try: return bool(load_record(s, folder))
-    except LookupError: return False

@@ -6,8 +6,7 @@
 __all__ = ['NARROW', 'NARROW_SEEDS', 'CIFAR10', 'PAPER', 'FEW_SEEDS', 'MARGIN', 'HELD_OUT_IMAGES', 'SELECTION_SEEDS',
            'CANDIDATES', 'SLACK', 'FIGURE3', 'CONTROLS', 'PAPERS_ESTIMATOR', 'FIGURE4', 'CHOSEN', 'final_accuracy',
            'Interval', 'paired_interval', 'judge_above', 'judge_competitive', 'judge_tie', 'selection_rows',
-           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'recorded', 'queue',
-           'work']
+           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'queue', 'work']
 
 # %% ../../nbs/lab/14_protocol.ipynb #c002
 import math, statistics
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 from scipy.stats import t as student
 from .runs import batch_change_rows, run, same_lr
 from .settings import Settings, run_hash
-from .store import load_record, runs_root, save_record
+from .store import recorded, runs_root, save_record
 from ..policy import CIFAR10_GAMMAS
 
 # %% ../../nbs/lab/14_protocol.ipynb #c005
@@ -216,15 +215,6 @@ def dependent(
         other = base[(seed + 1) % len(base)]
         if other:
             yield Entry(part, "another seed's LR", replayed(other, seed))
-
-def recorded(
-    settings:Settings, # what was trained
-    records:Path, # folder
-): # the `Run`, or None
-    "A run from the records, if it is there."
-    try:
-        return load_record(settings, records)
-    except LookupError: return None
 
 # %% ../../nbs/lab/14_protocol.ipynb #c025
 def queue(

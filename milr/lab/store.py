@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_checked', 'load_checked', 'runs_root', 'Run', 'Store', 'git_commit', 'what_differs', 'save_record',
-           'load_record']
+           'load_record', 'recorded']
 
 # %% ../../nbs/lab/05_store.ipynb #st02
 import hashlib, io, json, os, subprocess
@@ -163,3 +163,11 @@ def load_record(
     except (ValueError, KeyError, TypeError) as e:
         raise ValueError(f"{path} is not a sound record ({e}); "
             "take it from the repository again, or delete it and compute the run") from None
+
+def recorded(
+    settings:Settings, # what was trained
+    records:Path, # folder
+): # the `Run`, or None
+    "A run from the records, if it is there."
+    try: return load_record(settings, records)
+    except LookupError: return None
