@@ -1,90 +1,141 @@
 "Every number that the README and the reproduction study state is in the published records."
+
 import json, re
 from functools import lru_cache
 from pathlib import Path
 import pytest
 from milr.lab.answers import answer_lines, solved, summary_rows, summary_table
-from milr.lab.claims import (CIFAR10_CLAIMS, CONTROL_CLAIMS, MNIST_CLAIMS, PLANNED, claim_rows, results, run_rows_of,
-    violations)
+from milr.lab.claims import (
+    CIFAR10_CLAIMS,
+    CONTROL_CLAIMS,
+    MNIST_CLAIMS,
+    PLANNED,
+    claim_rows,
+    results,
+    run_rows_of,
+    violations,
+)
 from milr.lab.plots import markdown_table
 from milr.lab.protocol import recorded
 from milr.lab.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-RECORDS = ROOT/"figures"/"runs"
+RECORDS = ROOT / "figures" / "runs"
 NUMBER = re.compile(r"[-+−]?\d+\.\d+")
+
 
 @lru_cache
 def found():
     return results(RECORDS)
 
+
 @lru_cache
 def stated():
     "All that is made from the records, as one text."
-    tables = [claim_rows(claims, found()[column], PLANNED[column]) for column, claims in (("narrow", MNIST_CLAIMS + CONTROL_CLAIMS),
-        ("paper's size", MNIST_CLAIMS), ("CIFAR-10", CIFAR10_CLAIMS))]
+    tables = [
+        claim_rows(claims, found()[column], PLANNED[column])
+        for column, claims in (
+            ("narrow", MNIST_CLAIMS + CONTROL_CLAIMS),
+            ("paper's size", MNIST_CLAIMS),
+            ("CIFAR-10", CIFAR10_CLAIMS),
+        )
+    ]
     tables += [run_rows_of(found()[column]) for column in ("narrow", "paper's size") if found()[column]]
     tables.append(summary_rows(found()))
-    return "\n".join([*map(markdown_table, tables), *answer_lines(found(), solved(ROOT/"figures"/"schedules.csv"))])
+    return "\n".join([*map(markdown_table, tables), *answer_lines(found(), solved(ROOT / "figures" / "schedules.csv"))])
+
 
 def section(text, title):
     "The text below a heading, up to the next of its kind."
     return re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
 
+
 def test_the_readme_has_the_table_that_the_records_give():
-    assert summary_table(RECORDS) in (ROOT/"README.md").read_text(encoding="utf-8"), \
+    assert summary_table(RECORDS) in (ROOT / "README.md").read_text(encoding="utf-8"), (
         "put what nbs/lab/25_answers.ipynb prints for the README into nbs/index.ipynb, and `make readme`"
+    )
+
 
 def test_every_number_of_the_readmes_answer_is_recomputed():
-    text = section((ROOT/"README.md").read_text(encoding="utf-8"), "What of the paper holds")
+    text = section((ROOT / "README.md").read_text(encoding="utf-8"), "What of the paper holds")
     numbers = NUMBER.findall(text)
     assert len(numbers) > 10
     assert [n for n in numbers if n.lstrip("+") not in stated()] == []
 
+
 def test_the_readme_says_what_drives_the_policy_best():
     "The line on signals, against which the paper's claim stands."
-    assert answer_lines(found(), solved(ROOT/"figures"/"schedules.csv"))[-1] in (ROOT/"README.md").read_text(encoding="utf-8")
+    assert answer_lines(found(), solved(ROOT / "figures" / "schedules.csv"))[-1] in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
 
 def cells(notebook):
-    return json.loads((ROOT/"nbs"/notebook).read_text(encoding="utf-8"))["cells"]
+    return json.loads((ROOT / "nbs" / notebook).read_text(encoding="utf-8"))["cells"]
+
 
 def study():
     return cells("studies/reproduction.ipynb")
+
 
 def markdown_outputs(cells):
     "All Markdown that a notebook's code has shown, as one text."
     outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
     return "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
 
+
 def test_the_walk_through_the_paper_shows_what_the_records_give():
     assert markdown_table(summary_rows(found())) in markdown_outputs(cells("00_paper.ipynb")), "make pages"
+
 
 def test_the_study_shows_what_the_records_give():
     shown = markdown_outputs(study())
     for claims, column in ((MNIST_CLAIMS, "narrow"), (MNIST_CLAIMS, "paper's size"), (CIFAR10_CLAIMS, "CIFAR-10")):
-        assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, f"run the reproduction study again: {column} is stale"
-    for line in answer_lines(found(), solved(ROOT/"figures"/"schedules.csv")): assert line in shown
+        assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, (
+            f"run the reproduction study again: {column} is stale"
+        )
+    for line in answer_lines(found(), solved(ROOT / "figures" / "schedules.csv")):
+        assert line in shown
+
 
 EARLIER = dict(dtype="bfloat16", epsilon=0.001)
+
 
 def test_numbers_of_earlier_records_in_the_studys_prose():
     "A LR for each layer and change with ε = 0.001 at the paper's size, one seed each, and the violation among them."
     prose = " ".join("".join(c["source"]) for c in study() if c["cell_type"] == "markdown")
-    layerwise, change = (recorded(Settings(**EARLIER, **more), RECORDS) for more in (dict(layerwise=True), dict(method="change")))
-    for run in (layerwise, change): assert f"{100*run.rows[-1]['accuracy']:.2f}" in prose
-    (layer, epoch, excess, change_of_lr), = [v for v in violations(layerwise) if v[0] == "output"]
+    layerwise, change = (
+        recorded(Settings(**EARLIER, **more), RECORDS) for more in (dict(layerwise=True), dict(method="change"))
+    )
+    for run in (layerwise, change):
+        assert f"{100 * run.rows[-1]['accuracy']:.2f}" in prose
+    ((layer, epoch, excess, change_of_lr),) = [v for v in violations(layerwise) if v[0] == "output"]
     assert change_of_lr < 0
-    assert f"{layerwise.info['IXY'] + excess:.4f} bits over an IXY of {layerwise.info['IXY']:.4f} at epoch {epoch}" in prose
+    assert (
+        f"{layerwise.info['IXY'] + excess:.4f} bits over an IXY of {layerwise.info['IXY']:.4f} at epoch {epoch}"
+        in prose
+    )
+
 
 def test_a_changed_record_is_noticed(tmp_path):
     "The tables follow the records: a seed whose accuracy is another gives another table."
     for path in RECORDS.glob("*.json"):
         text = path.read_text(encoding="utf-8")
-        if path.name.startswith("mnist-value_change-seed0"): text = re.sub(r'"accuracy": 0\.\d+', '"accuracy": 0.5', text)
-        (tmp_path/path.name).write_text(text, encoding="utf-8")
+        if path.name.startswith("mnist-value_change-seed0"):
+            text = re.sub(r'"accuracy": 0\.\d+', '"accuracy": 0.5', text)
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
     assert markdown_table(summary_rows(results(tmp_path))) != markdown_table(summary_rows(found()))
+
 
 def test_the_study_runs_from_its_records(tmp_path, papermill):
     "In seconds, without training; where a notebook has no such parameter, it says so."
-    papermill(ROOT/"nbs"/"studies"/"reproduction.ipynb", tmp_path/"out.ipynb", "-p", "out", tmp_path/"files", "--cwd", ROOT)
-    assert {p.suffix for p in (tmp_path/"files").glob("reproduction.*")} == {".csv", ".json", ".png", ".svg"}
+    papermill(
+        ROOT / "nbs" / "studies" / "reproduction.ipynb",
+        tmp_path / "out.ipynb",
+        "-p",
+        "out",
+        tmp_path / "files",
+        "--cwd",
+        ROOT,
+    )
+    assert {p.suffix for p in (tmp_path / "files").glob("reproduction.*")} == {".csv", ".json", ".png", ".svg"}

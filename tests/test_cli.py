@@ -1,99 +1,150 @@
 "The milr command in a process of its own."
+
 import csv, io, json, os, subprocess, sys
 import pytest
 
+
 def milr(*arguments, cwd, **env):
-    return subprocess.run([sys.executable, "-m", "milr", *arguments], cwd=cwd, capture_output=True, text=True, env=os.environ | env)
+    return subprocess.run(
+        [sys.executable, "-m", "milr", *arguments], cwd=cwd, capture_output=True, text=True, env=os.environ | env
+    )
+
 
 def test_help_and_unknown_commands(root):
     assert milr("--help", cwd=root).returncode == 0
     assert milr("figment", cwd=root).returncode == 2
 
+
 def test_outside_of_the_project(tmp_path):
     r = milr("figure", "fig3", cwd=tmp_path)
     assert r.returncode == 1 and "clone of the project" in r.stderr and "Traceback" not in r.stderr
 
+
 def test_missing_data_is_one_line(root, tmp_path):
     "No network, no file: the message says what to do, and nothing is left behind."
-    r = milr("data", "cifar10", cwd=root, MILR_CIFAR10=str(tmp_path/"nothing"))
+    r = milr("data", "cifar10", cwd=root, MILR_CIFAR10=str(tmp_path / "nothing"))
     assert r.returncode == 1 and "does not exist" in r.stderr and len(r.stderr.splitlines()) == 1
+
 
 def test_runs_are_listed(root, tmp_path):
     from tests.test_experiments import SMALL, replace, run
+
     run(replace(SMALL, epochs=1), tmp_path)
     out = milr("runs", cwd=root, MILR_RUNS=str(tmp_path)).stdout
     assert "finished value_change seed=0" in out and "epochs=1" in out
-    row, = json.loads(milr("runs", "--json", cwd=root, MILR_RUNS=str(tmp_path)).stdout)
+    (row,) = json.loads(milr("runs", "--json", cwd=root, MILR_RUNS=str(tmp_path)).stdout)
     assert row["epochs"] == 1 and 0 <= row["accuracy"] <= 1
     table = csv.DictReader(io.StringIO(milr("runs", "--csv", cwd=root, MILR_RUNS=str(tmp_path)).stdout))
     assert [(r["hash"], float(r["accuracy"]), r["epochs"]) for r in table] == [(row["hash"], row["accuracy"], "1")]
 
+
 def test_version(root):
     from milr import __version__
+
     assert milr("--version", cwd=root).stdout == f"milr {__version__}\n"
+
 
 def test_no_jobs(root):
     r = milr("figure", "fig3", "--preset", "smoke", "--jobs", "0", cwd=root)
     assert r.returncode == 1 and "--jobs must be at least 1" in r.stderr
 
+
 def test_figure_from_records(root, tmp_path):
     "A figure's runs are recorded; from the records it is drawn again with the same table and without computing."
-    figure = ("figure", "fig6", "--preset", "smoke"); records = str(tmp_path/"records")
-    r = milr(*figure, "--record", records, "--out", str(tmp_path/"a"), cwd=root, MILR_RUNS=str(tmp_path/"runs")); assert r.returncode == 0, r.stderr
-    r = milr(*figure, "--from-records", records, "--out", str(tmp_path/"b"), cwd=root, MILR_RUNS=str(tmp_path/"none")); assert r.returncode == 0, r.stderr
-    a, b = ((tmp_path/f/"fig6_layerwise.csv").read_text() for f in "ab")
-    assert a == b and len(os.listdir(records)) == 2 and not (tmp_path/"none").exists()
+    figure = ("figure", "fig6", "--preset", "smoke")
+    records = str(tmp_path / "records")
+    r = milr(*figure, "--record", records, "--out", str(tmp_path / "a"), cwd=root, MILR_RUNS=str(tmp_path / "runs"))
+    assert r.returncode == 0, r.stderr
+    r = milr(
+        *figure, "--from-records", records, "--out", str(tmp_path / "b"), cwd=root, MILR_RUNS=str(tmp_path / "none")
+    )
+    assert r.returncode == 0, r.stderr
+    a, b = ((tmp_path / f / "fig6_layerwise.csv").read_text() for f in "ab")
+    assert a == b and len(os.listdir(records)) == 2 and not (tmp_path / "none").exists()
+
 
 def test_figure_without_its_records(root, tmp_path):
-    r = milr("figure", "fig3", "--preset", "smoke", "--from-records", str(tmp_path), "--out", str(tmp_path/"out"), cwd=root)
+    r = milr(
+        "figure", "fig3", "--preset", "smoke", "--from-records", str(tmp_path), "--out", str(tmp_path / "out"), cwd=root
+    )
     assert r.returncode == 1 and "is not among the records" in r.stderr and "Traceback" not in r.stderr
     r = milr("figure", "fig3", "--from-records", "a", "--record", "b", cwd=root)
     assert r.returncode == 1 and "give one of them" in r.stderr
+
 
 def test_a_kernel_that_dies_is_named(root, tmp_path):
     "A notebook whose kernel ends by itself, as when memory runs out, is an error of one line; one that ends well is written."
     import nbformat
     from milr.lab.cli import CommandError, _execute
+
     def notebook(code):
-        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]); nb.metadata["kernelspec"] = dict(name="python3", display_name="python3", language="python")
-        nbformat.write(nb, tmp_path/"in.ipynb"); return tmp_path/"in.ipynb"
-    _execute(notebook("import os; os.getcwd()"), tmp_path/"out.ipynb", {}, root)
-    assert nbformat.read(tmp_path/"out.ipynb", 4).cells[0].outputs[0].data["text/plain"] == repr(str(root))
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        nb.metadata["kernelspec"] = dict(name="python3", display_name="python3", language="python")
+        nbformat.write(nb, tmp_path / "in.ipynb")
+        return tmp_path / "in.ipynb"
+
+    _execute(notebook("import os; os.getcwd()"), tmp_path / "out.ipynb", {}, root)
+    assert nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].data["text/plain"] == repr(str(root))
     with pytest.raises(CommandError, match="kernel ended by itself.*goes on from the last checkpoint.* out of cheese$"):
-        _execute(notebook("import os; os.write(2, b'out of cheese'); os.kill(os.getpid(), 9)"), tmp_path/"out.ipynb", {}, root)
+        _execute(
+            notebook("import os; os.write(2, b'out of cheese'); os.kill(os.getpid(), 9)"),
+            tmp_path / "out.ipynb",
+            {},
+            root,
+        )
+
 
 def test_no_runs_are_said(tmp_path, monkeypatch, capsys):
     from milr.lab.cli import main
-    monkeypatch.setenv("MILR_RUNS", str(tmp_path/"none"))
+
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "none"))
     assert main(["runs"]) == 0
-    assert capsys.readouterr().out == f"no runs in {tmp_path/'none'} yet\n"
+    assert capsys.readouterr().out == f"no runs in {tmp_path / 'none'} yet\n"
+
 
 def stored(root, **changed):
     "A finished run, as `run` leaves it; its hash."
     from dataclasses import asdict, replace
     from milr.lab.settings import Settings, run_hash
     from milr.lab.store import save_checked
+
     s = replace(Settings(dataset="digits", epochs=2), **changed)
-    rows = [dict(epoch=e, accuracy=.9 + .01*e, lr={"output": .01}, mi={"output": 3.}, loss=.1, seconds=1.) for e in range(2)]
-    (root/run_hash(s)).mkdir()
-    (root/run_hash(s)/"settings.json").write_text(json.dumps(asdict(s)))
-    save_checked(dict(rows=rows, info=dict(IXY=3.3, source="digits")), root/run_hash(s)/"result.pt")
+    rows = [
+        dict(epoch=e, accuracy=0.9 + 0.01 * e, lr={"output": 0.01}, mi={"output": 3.0}, loss=0.1, seconds=1.0)
+        for e in range(2)
+    ]
+    (root / run_hash(s)).mkdir()
+    (root / run_hash(s) / "settings.json").write_text(json.dumps(asdict(s)))
+    save_checked(dict(rows=rows, info=dict(IXY=3.3, source="digits")), root / run_hash(s) / "result.pt")
     return run_hash(s)
+
 
 def test_runs_are_compared_in_one_picture(root, tmp_path):
     "Two stored runs by the beginning of their hashes, and a record by its file."
     from PIL import Image
-    (tmp_path/"runs").mkdir()
-    names = [stored(tmp_path/"runs", seed=seed)[:8] for seed in range(2)]
-    record = str(root/"figures"/"runs"/"mnist-fixed-seed0-88ed379b.json")
-    r = milr("compare", *names, record, "--out", str(tmp_path/"three.png"), cwd=root, MILR_RUNS=str(tmp_path/"runs"))
-    assert (r.returncode, r.stdout) == (0, f"{tmp_path/'three.png'}\n"), r.stderr
-    assert Image.open(tmp_path/"three.png").width > 1000
 
-@pytest.mark.parametrize("arguments, says", [(("nothing", "none"), "no run 'nothing'"), (("none.json", "b"), "no record none.json"),
-    ((), "needs two runs"), (("--out", "a.pdf"), "ends in .png")])
+    (tmp_path / "runs").mkdir()
+    names = [stored(tmp_path / "runs", seed=seed)[:8] for seed in range(2)]
+    record = str(root / "figures" / "runs" / "mnist-fixed-seed0-88ed379b.json")
+    r = milr(
+        "compare", *names, record, "--out", str(tmp_path / "three.png"), cwd=root, MILR_RUNS=str(tmp_path / "runs")
+    )
+    assert (r.returncode, r.stdout) == (0, f"{tmp_path / 'three.png'}\n"), r.stderr
+    assert Image.open(tmp_path / "three.png").width > 1000
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (("nothing", "none"), "no run 'nothing'"),
+        (("none.json", "b"), "no record none.json"),
+        ((), "needs two runs"),
+        (("--out", "a.pdf"), "ends in .png"),
+    ],
+)
 def test_what_cannot_be_compared_is_said(arguments, says, tmp_path, monkeypatch, capsys):
     from milr.lab.cli import main
+
     monkeypatch.setenv("MILR_RUNS", str(tmp_path))
     one = [stored(tmp_path)] if not arguments or arguments[0] == "--out" else []
     monkeypatch.chdir(tmp_path)
@@ -101,16 +152,21 @@ def test_what_cannot_be_compared_is_said(arguments, says, tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert says in said and len(said.splitlines()) == 1 and not list(tmp_path.glob("*.p*"))
 
+
 def test_a_beginning_that_two_runs_share_is_no_name(tmp_path):
     from milr.lab.listing import find_run
-    hashes = [stored(tmp_path, seed=seed) for seed in range(17)]      # 16 digits: two begin alike
+
+    hashes = [stored(tmp_path, seed=seed) for seed in range(17)]  # 16 digits: two begin alike
     shared = next(h[0] for h in hashes if sum(other[0] == h[0] for other in hashes) > 1)
-    with pytest.raises(LookupError, match="give more of the hash"): find_run(shared, tmp_path)
+    with pytest.raises(LookupError, match="give more of the hash"):
+        find_run(shared, tmp_path)
+
 
 def test_what_differs_is_in_the_legend_and_what_does_not_in_the_title(tmp_path):
     from milr.lab.listing import find_run, plot_runs, runs_differ
-    runs = [find_run(stored(tmp_path, width=.5, epsilon=e), tmp_path) for e in (.01, .002)]
-    assert runs_differ(runs) == [dict(epsilon=.01), dict(epsilon=.002)]
+
+    runs = [find_run(stored(tmp_path, width=0.5, epsilon=e), tmp_path) for e in (0.01, 0.002)]
+    assert runs_differ(runs) == [dict(epsilon=0.01), dict(epsilon=0.002)]
     fig = plot_runs(runs)
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ["ε = 0.01", "ε = 0.002"]
     assert fig.get_suptitle().splitlines()[0] == "digits, MI: value + change, width = 0.5, epochs = 2"

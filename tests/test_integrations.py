@@ -1,33 +1,49 @@
 "What the notebooks of nbs/integrations cannot check: TensorBoard's files, Lightning's other name, and libraries that are not installed."
+
 import subprocess, sys
 from importlib.util import find_spec
 import pytest, torch
 
+
 def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+
 
 def test_tensorboard_has_the_history(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
     from milr import ChangePolicy, MutualInformationLR
+
     groups = [dict(name=n, params=[torch.nn.Parameter(torch.zeros(1))]) for n in ("conv", "output")]
     with SummaryWriter(tmp_path) as writer:
-        s = MutualInformationLR(torch.optim.SGD(groups, lr=.1), ChangePolicy(), writer=writer)
-        for mi in (1., 2., 2.5): s.step({"conv": mi/2, "output": mi})
+        s = MutualInformationLR(torch.optim.SGD(groups, lr=0.1), ChangePolicy(), writer=writer)
+        for mi in (1.0, 2.0, 2.5):
+            s.step({"conv": mi / 2, "output": mi})
     found = EventAccumulator(str(tmp_path)).Reload()
     assert set(found.Tags()["scalars"]) == {"mi/conv", "mi/output", "lr/conv", "lr/output"}
-    assert [(e.step, e.value) for e in found.Scalars("mi/output")] == [(0, 1.), (1, 2.), (2, 2.5)]
+    assert [(e.step, e.value) for e in found.Scalars("mi/output")] == [(0, 1.0), (1, 2.0), (2, 2.5)]
     assert [e.value for e in found.Scalars("lr/conv")] == pytest.approx(list(s.table()["lr/conv"]))
 
+
 def test_a_library_is_imported_when_asked_for():
-    done = python("import sys, milr.integrations; print([m for m in ('lightning', 'pytorch_lightning', 'transformers', 'torch') if m in sys.modules], dir(milr.integrations)[-2:])")
+    done = python(
+        "import sys, milr.integrations; print([m for m in ('lightning', 'pytorch_lightning', 'transformers', 'torch') if m in sys.modules], dir(milr.integrations)[-2:])"
+    )
     assert done.stdout.startswith("[]"), done.stdout + done.stderr
 
-@pytest.mark.parametrize("name, blocked", [("MutualInformationLRCallback", ("lightning", "pytorch_lightning")), ("MutualInformationTrainerCallback", ("transformers",))])
+
+@pytest.mark.parametrize(
+    "name, blocked",
+    [
+        ("MutualInformationLRCallback", ("lightning", "pytorch_lightning")),
+        ("MutualInformationTrainerCallback", ("transformers",)),
+    ],
+)
 def test_a_missing_library_is_named(name, blocked):
     done = python(f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from milr.integrations import {name}")
     assert "pip install 'milr[" in done.stderr.splitlines()[-1], done.stderr
+
 
 WITHOUT_TORCHVISION = """
 import importlib.metadata, importlib.util, sys
@@ -45,11 +61,19 @@ importlib.metadata.distribution = without(importlib.metadata.distribution, refus
 importlib.metadata.version = without(importlib.metadata.version, refuse)
 """
 
-@pytest.mark.parametrize("name, library", [("MutualInformationLRCallback", "lightning"), ("MutualInformationTrainerCallback", "transformers")])
+
+@pytest.mark.parametrize(
+    "name, library",
+    [("MutualInformationLRCallback", "lightning"), ("MutualInformationTrainerCallback", "transformers")],
+)
 def test_a_callback_needs_no_torchvision(name, library):
-    if not find_spec(library): pytest.skip(f"{library} is not installed")
-    done = python(f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.lab.data' in sys.modules, 'torchvision' in sys.modules)")
+    if not find_spec(library):
+        pytest.skip(f"{library} is not installed")
+    done = python(
+        f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.lab.data' in sys.modules, 'torchvision' in sys.modules)"
+    )
     assert done.stdout.strip() == f"{name} False False", done.stderr[-2000:]
+
 
 def test_lightning_under_its_other_name():
     done = python("""
@@ -71,8 +95,10 @@ print(isinstance(mi, pl.Callback), [r["branch"][0] for r in mi.history])
 """)
     assert done.stdout.strip().endswith("True ['start', 'increase', 'increase']"), done.stdout + done.stderr[-3000:]
 
+
 def test_lightning_keeps_the_rate_of_the_optimizer():
-    if not find_spec("lightning"): pytest.skip("lightning is not installed")
+    if not find_spec("lightning"):
+        pytest.skip("lightning is not installed")
     done = python("""
 import warnings; warnings.simplefilter("ignore")
 import torch
@@ -94,8 +120,10 @@ print([round(r["lr"][0], 6) for r in mi.history])
 """)
     assert done.stdout.strip().endswith("[0.0003, 0.0003, 0.00075, 0.0009]"), done.stdout + done.stderr[-3000:]
 
+
 def test_transformers_keeps_the_rate_of_the_arguments(tmp_path):
-    if not find_spec("transformers") or not find_spec("accelerate"): pytest.skip("transformers or accelerate is not installed")
+    if not find_spec("transformers") or not find_spec("accelerate"):
+        pytest.skip("transformers or accelerate is not installed")
     done = python(f"""
 import warnings; warnings.simplefilter("ignore")
 import torch

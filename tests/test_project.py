@@ -1,54 +1,87 @@
 "The notebooks are the source: export is in sync, notebooks are clean and run, modules import alone."
+
 import json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py") if p.stem not in ("_modidx", "__main__"))
-BOOKS = sorted(p.relative_to(ROOT/"nbs") for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+MODULES = sorted(
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for p in (ROOT / "milr").rglob("*.py")
+    if p.stem not in ("_modidx", "__main__")
+)
+BOOKS = sorted(
+    p.relative_to(ROOT / "nbs") for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+)
 NOTEBOOKS = [p.as_posix() for p in BOOKS if p.parts[0] not in ("figures", "studies")]
-FIGURES = [p.with_suffix("").as_posix() for p in BOOKS if p.parts[0] == "figures"] + ["studies/sensitivity"] + ["studies/information_plane"]*bool(os.environ.get("MILR_SLOW"))
+FIGURES = (
+    [p.with_suffix("").as_posix() for p in BOOKS if p.parts[0] == "figures"]
+    + ["studies/sensitivity"]
+    + ["studies/information_plane"] * bool(os.environ.get("MILR_SLOW"))
+)
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     "The notebooks in a copy of the project, exported and cleaned there."
     to = tmp_path_factory.mktemp("copy")
-    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT/name, to)
-    for name in ("nbs", "milr"): shutil.copytree(ROOT/name, to/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for command in ("nbdev_export", "nbdev_clean"): subprocess.run([BIN/command], cwd=to, check=True)
+    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, to)
+    for name in ("nbs", "milr"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for command in ("nbdev_export", "nbdev_clean"):
+        subprocess.run([BIN / command], cwd=to, check=True)
     return to
 
+
 def differing(copy, folder, pattern):
-    return [p.relative_to(ROOT).as_posix() for p in sorted((ROOT/folder).rglob(pattern))
-            if ".ipynb_checkpoints" not in p.parts and p.read_bytes() != (copy/p.relative_to(ROOT)).read_bytes()]
+    return [
+        p.relative_to(ROOT).as_posix()
+        for p in sorted((ROOT / folder).rglob(pattern))
+        if ".ipynb_checkpoints" not in p.parts and p.read_bytes() != (copy / p.relative_to(ROOT)).read_bytes()
+    ]
+
 
 def test_modules_are_what_the_notebooks_export(copy):
     assert differing(copy, "milr", "*.py") == [], "run `make export` and commit what it writes"
 
+
 def test_no_notebook_exports_a_file_that_is_missing(copy):
-    ours, theirs = ({p.relative_to(folder) for p in (folder/"milr").rglob("*.py")} for folder in (ROOT, copy))
+    ours, theirs = ({p.relative_to(folder) for p in (folder / "milr").rglob("*.py")} for folder in (ROOT, copy))
     assert ours == theirs and len(ours) >= 27
+
 
 def test_nothing_is_left_out():
     "Files that move must not drop out of the tests here without notice."
     assert len(NOTEBOOKS) >= 24 and len(FIGURES) >= 7 and len(MODULES) >= 25
-    tracked = subprocess.run(["git", "ls-files", "nbs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "nbs"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert {f for f in tracked if f.endswith(".ipynb")} <= {f"nbs/{p.as_posix()}" for p in BOOKS}
+
 
 def test_notebooks_are_clean(copy):
     assert differing(copy, "nbs", "*.ipynb") == [], "run `make export` and commit what it writes"
 
+
 def test_readme_is_the_index(tmp_path):
-    subprocess.run(["make", "readme", f"README={tmp_path/'README.md'}", f"BIN={BIN}"], cwd=ROOT, check=True)
-    assert (tmp_path/"README.md").read_text() == (ROOT/"README.md").read_text(), "run `make readme` and commit what it writes"
+    subprocess.run(["make", "readme", f"README={tmp_path / 'README.md'}", f"BIN={BIN}"], cwd=ROOT, check=True)
+    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text(), (
+        "run `make readme` and commit what it writes"
+    )
+
 
 def test_links_of_the_readme_lead_somewhere():
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT/"README.md").read_text())
-    assert links and [l for l in links if not (ROOT/l).exists()] == []
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+    assert links and [l for l in links if not (ROOT / l).exists()] == []
+
 
 def test_notebooks_are_small_enough_to_read():
-    assert [p.name for folder in ("nbs", "figures") for p in (ROOT/folder).rglob("*.ipynb") if p.stat().st_size > 300_000] == []
+    assert [
+        p.name for folder in ("nbs", "figures") for p in (ROOT / folder).rglob("*.ipynb") if p.stat().st_size > 300_000
+    ] == []
+
 
 ALONE = """
 import os, sys, torch, numba, papermill, matplotlib.pyplot, scipy.stats, sklearn   # what is not ours: once for all
@@ -61,30 +94,64 @@ for name in sys.argv[1:]:
 sys.exit(f"cannot be imported alone: {failed}" if failed else 0)
 """
 
+
 def test_each_module_imports_alone():
     "Each in a process that has imported nothing of milr before."
-    r = subprocess.run([sys.executable, "-c", ALONE, *MODULES], capture_output=True, text=True, cwd=os.path.expanduser("~"))
+    r = subprocess.run(
+        [sys.executable, "-c", ALONE, *MODULES], capture_output=True, text=True, cwd=os.path.expanduser("~")
+    )
     assert r.returncode == 0, r.stderr
+
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs(notebook, tmp_path):
     "Every cell of a notebook, its tests among them."
-    r = subprocess.run([BIN/"nbdev_test", "--path", ROOT/"nbs"/notebook, "--n_workers", "0", "--do_print"], cwd=ROOT, capture_output=True, text=True)
+    r = subprocess.run(
+        [BIN / "nbdev_test", "--path", ROOT / "nbs" / notebook, "--n_workers", "0", "--do_print"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_figure_runs_at_smoke(figure, tmp_path, papermill):
     "Papermill runs a figure's notebook; it writes its files and leaves no others."
     name = Path(figure).name
-    papermill(ROOT/"nbs"/f"{figure}.ipynb", tmp_path/"out.ipynb", "-p", "preset", "smoke", "-p", "out", tmp_path/"files", "--cwd", tmp_path, env=os.environ | {"MILR_RUNS": str(tmp_path/"runs")})
-    assert {p.suffix for p in (tmp_path/"files").glob(f"{name}.*")} == {".csv", ".json", ".png", ".svg"}
-    assert all(p.name.startswith(name) for p in (tmp_path/"files").iterdir())
-    assert (tmp_path/"files"/f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    papermill(
+        ROOT / "nbs" / f"{figure}.ipynb",
+        tmp_path / "out.ipynb",
+        "-p",
+        "preset",
+        "smoke",
+        "-p",
+        "out",
+        tmp_path / "files",
+        "--cwd",
+        tmp_path,
+        env=os.environ | {"MILR_RUNS": str(tmp_path / "runs")},
+    )
+    assert {p.suffix for p in (tmp_path / "files").glob(f"{name}.*")} == {".csv", ".json", ".png", ".svg"}
+    assert all(p.name.startswith(name) for p in (tmp_path / "files").iterdir())
+    assert (tmp_path / "files" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
 
 TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".txt", ".csv", ".json"}
+
 
 def test_no_file_names_a_local_path():
     "Tracked files name no path of the machine they were written on."
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    local = re.compile(r"/(work|root|tmp|home/\w+|Users/\w+)/|" + "|".join(map(re.escape, ("registry." + "npmjs", "python" + "hosted"))))
-    assert [f for f in files if Path(f).suffix in TEXT and (ROOT/f).exists() and local.search((ROOT/f).read_text(encoding="utf-8")) and f != "tests/test_project.py"] == []
+    local = re.compile(
+        r"/(work|root|tmp|home/\w+|Users/\w+)/|"
+        + "|".join(map(re.escape, ("registry." + "npmjs", "python" + "hosted")))
+    )
+    assert [
+        f
+        for f in files
+        if Path(f).suffix in TEXT
+        and (ROOT / f).exists()
+        and local.search((ROOT / f).read_text(encoding="utf-8"))
+        and f != "tests/test_project.py"
+    ] == []

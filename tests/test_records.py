@@ -1,4 +1,5 @@
 "Every published record can still be read, and stands for the settings it was computed with."
+
 import csv, json
 from dataclasses import MISSING, fields, make_dataclass, replace
 from pathlib import Path
@@ -9,28 +10,66 @@ from milr.lab.rivals import METHODS, Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, run_trials, save_trials
 
-RUNS = Path(__file__).parent.parent/"figures"/"runs"
+RUNS = Path(__file__).parent.parent / "figures" / "runs"
 RECORDS = sorted(RUNS.rglob("*.json"))
 
 # What a record leaves unsaid means these. A new field may join, with a default under which the recorded runs are what they were.
-DEFAULTS = dict(method="value_change", seed=0, dataset="mnist", n_train=0, n_test=0, holdout=0, shrink=1, model="mnist_cnn", width=1.0,
-    dropout=1.0, epochs=50, batch_size=100, lr=0.01, lr_min=1e-3, lr_max=1e-1, gammas=(), epsilon=0.01, epsilon_errors=0.0,
-    warmup_epochs=5, lrs=(), value_epochs=(3, 8), momentum=0.0, layerwise=False, probe_size=1000, redraw=False, signal="mi",
-    estimator="label_aware", k=3, metric="euclidean", tiles=0, device="cpu", threads=1, graph=False, dtype="float32", continues=None)
+DEFAULTS = dict(
+    method="value_change",
+    seed=0,
+    dataset="mnist",
+    n_train=0,
+    n_test=0,
+    holdout=0,
+    shrink=1,
+    model="mnist_cnn",
+    width=1.0,
+    dropout=1.0,
+    epochs=50,
+    batch_size=100,
+    lr=0.01,
+    lr_min=1e-3,
+    lr_max=1e-1,
+    gammas=(),
+    epsilon=0.01,
+    epsilon_errors=0.0,
+    warmup_epochs=5,
+    lrs=(),
+    value_epochs=(3, 8),
+    momentum=0.0,
+    layerwise=False,
+    probe_size=1000,
+    redraw=False,
+    signal="mi",
+    estimator="label_aware",
+    k=3,
+    metric="euclidean",
+    tiles=0,
+    device="cpu",
+    threads=1,
+    graph=False,
+    dtype="float32",
+    continues=None,
+)
+
 
 def orphaned(cls):
     "The fields that a record may leave unsaid and that do not mean any more what they meant."
     now = {f.name: f.default for f in fields(cls)}
     return [name for name, value in DEFAULTS.items() if now.get(name, MISSING) != value]
 
+
 def settings_of(facts):
     "The settings that a record names."
     facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-    if "continues" in facts: facts["continues"] = settings_of(facts["continues"])
+    if "continues" in facts:
+        facts["continues"] = settings_of(facts["continues"])
     return Settings(**facts)
+
 
 def test_all_records_are_looked_at():
     assert len(RECORDS) >= 86
+
 
 @pytest.mark.parametrize("file", RECORDS, ids=lambda p: p.stem)
 def test_a_published_record_loads(file):
@@ -39,25 +78,35 @@ def test_a_published_record_loads(file):
     assert len(run.rows) == settings.epochs and 0 < run.info["IXY"] < 4
     assert all(0 <= row["accuracy"] <= 1 for row in run.rows)
 
+
 def test_what_records_leave_unsaid_means_what_it_meant():
     assert orphaned(Settings) == []
+
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_renamed_field_or_another_default_is_noticed(name):
     "The test above fails when any one field is renamed, and when any one default changes."
+
     def altered(new_name, new_value):
-        return make_dataclass("Altered", [(new_name if n == name else n, object, new_value if n == name else v) for n, v in DEFAULTS.items()])
+        return make_dataclass(
+            "Altered",
+            [(new_name if n == name else n, object, new_value if n == name else v) for n, v in DEFAULTS.items()],
+        )
+
     assert orphaned(altered(name, DEFAULTS[name])) == []
     assert orphaned(altered(f"{name}_", DEFAULTS[name])) == [name]
     assert orphaned(altered(name, "other")) == [name]
 
+
 SMOKE = [replace(task, name=f"tiny {task.name}") for task in PRESETS["smoke"][0]]
+
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory):
     "The smoke preset's tasks, three methods, and what they found."
     found = [t for task in SMOKE for m in ("fixed", "value_change", "auto") for t in final_trials(task, m, (), (0,))]
     return found, run_trials(found, tmp_path_factory.mktemp("store"))
+
 
 def test_trials_are_recorded_a_file_a_task(trials, tmp_path):
     "In two goes, the second of which repeats one trial; then read in another order."
@@ -68,28 +117,48 @@ def test_trials_are_recorded_a_file_a_task(trials, tmp_path):
     assert load_trials(asked[::-1], tmp_path) == rows[::-1]
     assert sum(len(f.read_text().splitlines()) for f in tmp_path.iterdir()) == len(asked)
 
+
 def test_the_same_trials_make_the_same_file(trials, tmp_path):
     asked, rows = trials
-    for folder, order in (("a", 1), ("b", -1)): save_trials(asked[::order], rows[::order], tmp_path/folder)
-    for file in (tmp_path/"a").iterdir(): assert file.read_bytes() == (tmp_path/"b"/file.name).read_bytes()
+    for folder, order in (("a", 1), ("b", -1)):
+        save_trials(asked[::order], rows[::order], tmp_path / folder)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
 
 def test_a_trial_that_was_not_recorded_is_named(trials, tmp_path):
     save_trials(*[part[:1] for part in trials], tmp_path)
-    with pytest.raises(LookupError, match='"method": "adam"'): load_trials([replace(trials[0][0], method="adam")], tmp_path)
-    with pytest.raises(LookupError, match="no record"): load_trials([Trial(Task("elsewhere"), "fixed")], tmp_path)
+    with pytest.raises(LookupError, match='"method": "adam"'):
+        load_trials([replace(trials[0][0], method="adam")], tmp_path)
+    with pytest.raises(LookupError, match="no record"):
+        load_trials([Trial(Task("elsewhere"), "fixed")], tmp_path)
 
-@pytest.mark.parametrize("damage", [lambda t: t[:len(t)//2], lambda t: t.replace('"rows"', '"row"'), lambda t: "[]\n" + t, lambda t: t.replace('"epochs": 3', '"epochs": 4')])
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t: t[: len(t) // 2],
+        lambda t: t.replace('"rows"', '"row"'),
+        lambda t: "[]\n" + t,
+        lambda t: t.replace('"epochs": 3', '"epochs": 4'),
+    ],
+)
 def test_an_unsound_record_is_refused(trials, tmp_path, damage):
-    file, = save_trials(*[part[:1] for part in trials], tmp_path)
+    (file,) = save_trials(*[part[:1] for part in trials], tmp_path)
     file.write_text(damage(file.read_text()))
-    with pytest.raises((ValueError, LookupError), match="not a sound record|no record"): load_trials(trials[0][:1], tmp_path)
+    with pytest.raises((ValueError, LookupError), match="not a sound record|no record"):
+        load_trials(trials[0][:1], tmp_path)
+
 
 def test_published_trials_are_what_the_study_found():
     "The records of digits' trials give every final score of the study's table; friedman's are newer than the table."
-    known = read_trials(RUNS.parent/"trials")
-    final = {(METHODS[t.method].label, str(dict(t.options)), t.seed): rows[-1]["test"]
-             for t, rows in known.items() if t.task.name == "digits"}
-    with open(RUNS.parent/"schedules.csv", encoding="utf-8", newline="") as file:
+    known = read_trials(RUNS.parent / "trials")
+    final = {
+        (METHODS[t.method].label, str(dict(t.options)), t.seed): rows[-1]["test"]
+        for t, rows in known.items()
+        if t.task.name == "digits"
+    }
+    with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
         table = [row for row in csv.DictReader(file) if row["task"] == "digits"]
     assert len(table) == 420 and {t.task.name for t in known} == {"digits", "friedman"}
     for row in table:

@@ -1,4 +1,5 @@
 "The ruler is what it was when it was frozen, its statistic tells the truth, and its queue loses nothing."
+
 import hashlib, inspect, json, math
 from dataclasses import asdict, replace
 import numpy as np, pytest, torch
@@ -9,25 +10,72 @@ from milr.lab.opponents import CONTROLS
 from milr.lab.heldout import GENERATED
 from milr.lab.protocol import Interval
 from milr.lab.rivals import METHODS, Job, Trial, rows_of
-from milr.lab.ruler import (BUDGET, CHANCE, DEVELOPMENT, HELDOUT, LOG_COLUMNS, MARGIN, MINUTES, POLICY, RESAMPLES, TUNING_SEEDS, Entry, best_options,
-    bootstrap, candidates, differences, diverged, epochs_to, final_score, judge, points, policy_rows, queue, replayed, results, rival_rows,
-    summary, target_of, tuned_methods, variants, work)
+from milr.lab.ruler import (
+    BUDGET,
+    CHANCE,
+    DEVELOPMENT,
+    HELDOUT,
+    LOG_COLUMNS,
+    MARGIN,
+    MINUTES,
+    POLICY,
+    RESAMPLES,
+    TUNING_SEEDS,
+    Entry,
+    best_options,
+    bootstrap,
+    candidates,
+    differences,
+    diverged,
+    epochs_to,
+    final_score,
+    judge,
+    points,
+    policy_rows,
+    queue,
+    replayed,
+    results,
+    rival_rows,
+    summary,
+    target_of,
+    tuned_methods,
+    variants,
+    work,
+)
 from milr.lab.tasks import Meter, Task, base_optimizer, shifted, task_data, task_model
 
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
-small = tuple(replace(t, n_train=60, n_val=40, n_test=40, epochs=2, width=.1) for t in HELDOUT)
+small = tuple(replace(t, n_train=60, n_val=40, n_test=40, epochs=2, width=0.1) for t in HELDOUT)
+
 
 def fingerprint():
     "Of all that is frozen: the data and networks, tasks, rows, seeds, spaces, statistic and numbers."
     rows = {t.name: {name: asdict(row) for name, row in (rival_rows(t) | policy_rows("P")).items()} for t in HELDOUT}
     spaces = {m: METHODS[m].space for t in HELDOUT for m in tuned_methods(t)}
-    statistic = [inspect.getsource(f) for f in (points, final_score, diverged, epochs_to, bootstrap, judge, candidates, best_options, target_of)]
-    facts = dict(statistic=statistic, code=code_hash("milr.lab.heldout"), tasks=[asdict(t) for t in HELDOUT], rows=rows, spaces=spaces, budget=BUDGET,
-        tuning=TUNING_SEEDS, margin=MARGIN, resamples=RESAMPLES, chance=CHANCE)
+    statistic = [
+        inspect.getsource(f)
+        for f in (points, final_score, diverged, epochs_to, bootstrap, judge, candidates, best_options, target_of)
+    ]
+    facts = dict(
+        statistic=statistic,
+        code=code_hash("milr.lab.heldout"),
+        tasks=[asdict(t) for t in HELDOUT],
+        rows=rows,
+        spaces=spaces,
+        budget=BUDGET,
+        tuning=TUNING_SEEDS,
+        margin=MARGIN,
+        resamples=RESAMPLES,
+        chance=CHANCE,
+    )
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
+
 def test_what_is_frozen_has_not_changed():
-    assert fingerprint() == "2e2ee85088953b1d", "the ruler is frozen; a change needs a reason on its page, and every run anew"
+    assert fingerprint() == "2e2ee85088953b1d", (
+        "the ruler is frozen; a change needs a reason on its page, and every run anew"
+    )
+
 
 def test_held_out_tasks_are_not_those_that_are_spent():
     assert not {t.data for t in HELDOUT} & {t.data for t in DEVELOPMENT} and len(HELDOUT) >= 3
@@ -35,16 +83,23 @@ def test_held_out_tasks_are_not_those_that_are_spent():
     names = [{type(m).__name__ for m in task_model(t, 0).modules()} for t in small]
     assert "BatchNorm2d" in names[0] and "LayerNorm" in names[1] and set(MINUTES) == {t.name for t in HELDOUT}
 
+
 @pytest.mark.parametrize("t", small, ids=lambda t: t.name)
 def test_a_seed_draws_the_samples_too(t):
     "The same seed gives the same, another one others; nothing that is trained on is looked at."
     first, again, other = task_data(t, 0), task_data(replace(t, name="again"), 0), task_data(t, 1)
-    assert torch.equal(first.x, again.x) and torch.equal(first.test_y, again.test_y) and not torch.equal(first.test_x, other.test_x)
+    assert (
+        torch.equal(first.x, again.x)
+        and torch.equal(first.test_y, again.test_y)
+        and not torch.equal(first.test_x, other.test_x)
+    )
     rows = [{tuple(r.flatten().tolist()) for r in x} for x in (first.x, first.val_x, first.test_x)]
     assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
 
+
 def test_other_data_are_split_once():
     assert task_data(tiny, 3) is task_data(tiny)
+
 
 @pytest.mark.parametrize("t", small, ids=lambda t: t.name)
 @pytest.mark.parametrize("method", ["adam", "adamw_cosine", "averaged_cosine"])
@@ -52,50 +107,67 @@ def test_rivals_train_on_the_held_out_tasks(t, method):
     rows = list(rows_of(Trial(t, method)))
     assert len(rows) == 2 and all(math.isfinite(r["loss"]) and 0 <= r["test"] <= 100 for r in rows)
 
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("method", sorted(CONTROLS))
 def test_every_control_trains_with_either_optimizer(method, optimizer):
-    if METHODS[method].needs: pytest.importorskip(METHODS[method].needs)
+    if METHODS[method].needs:
+        pytest.importorskip(METHODS[method].needs)
     rows = list(rows_of(Trial(replace(tiny, optimizer=optimizer), method)))
     assert len(rows) == 2 and all(math.isfinite(r["loss"]) and r["seconds"] > 0 for r in rows)
+
 
 def test_a_policy_works_on_the_tasks_optimizer():
     model = task_model(tiny, 0)
     job = Job(replace(tiny, optimizer="adamw"), task_data(tiny), model, 0)
     assert type(METHODS["auto"].build(job).optimizer).__name__ == "AdamW"
     assert type(METHODS["auto"].build(replace(job, task=tiny)).optimizer).__name__ == "SGD"
-    with pytest.raises(ValueError, match="choose sgd or adamw"): base_optimizer(replace(tiny, optimizer="lion"), model.parameters(), .1)
+    with pytest.raises(ValueError, match="choose sgd or adamw"):
+        base_optimizer(replace(tiny, optimizer="lion"), model.parameters(), 0.1)
+
 
 def test_range_test_rows_count_its_steps_and_use_its_share():
-    for method in "range_cosine, 1/2", "range_fixed": assert next(rows_of(Trial(tiny, method)))["epochs"] > 1
-    half, tenth = (METHODS[m].build(Job(tiny, task_data(tiny), task_model(tiny, 0), 0), **METHODS[m].fixed) for m in ("range_cosine, 1/2", "range_fixed"))
-    assert half.optimizer.param_groups[0]["initial_lr"] == pytest.approx(5*tenth.optimizer.param_groups[0]["lr"])
+    for method in "range_cosine, 1/2", "range_fixed":
+        assert next(rows_of(Trial(tiny, method)))["epochs"] > 1
+    half, tenth = (
+        METHODS[m].build(Job(tiny, task_data(tiny), task_model(tiny, 0), 0), **METHODS[m].fixed)
+        for m in ("range_cosine, 1/2", "range_fixed")
+    )
+    assert half.optimizer.param_groups[0]["initial_lr"] == pytest.approx(5 * tenth.optimizer.param_groups[0]["lr"])
+
 
 def test_a_permuted_layer_gets_anothers_information():
     model, data = task_model(tiny, 0), task_data(tiny)
-    own, other = (Meter(kind, tiny, model, data, 0, "all")(1.) for kind in ("mi", "mi of another layer"))
+    own, other = (Meter(kind, tiny, model, data, 0, "all")(1.0) for kind in ("mi", "mi of another layer"))
     assert other == shifted(own) and list(own) == list(other) and all(own[name] != other[name] for name in own)
+
 
 def test_held_out_loss_is_of_samples_that_are_not_trained_on():
     model, data = task_model(tiny, 0), task_data(tiny)
     blind = data._replace(x=torch.full_like(data.x, math.nan))
-    assert math.isfinite(Meter("held-out loss", tiny, model, blind, 0)(1.))
-    assert Meter("held-out loss", tiny, model, data, 0)(1.) != Meter("probe loss", tiny, model, data, 0)(1.)
+    assert math.isfinite(Meter("held-out loss", tiny, model, blind, 0)(1.0))
+    assert Meter("held-out loss", tiny, model, data, 0)(1.0) != Meter("probe loss", tiny, model, data, 0)(1.0)
+
 
 def test_averaged_weights_are_what_is_scored():
     plain, averaged = (list(rows_of(Trial(tiny, m))) for m in ("cosine", "averaged_cosine"))
-    assert [r["loss"] for r in plain] == [r["loss"] for r in averaged] and [r["val"] for r in plain] != [r["val"] for r in averaged]
+    assert [r["loss"] for r in plain] == [r["loss"] for r in averaged] and [r["val"] for r in plain] != [
+        r["val"] for r in averaged
+    ]
+
 
 def test_a_replay_is_the_run_it_replays():
-    fixed = list(rows_of(Trial(tiny, "fixed", (("lr", .03),))))
+    fixed = list(rows_of(Trial(tiny, "fixed", (("lr", 0.03),))))
     again = list(rows_of(replayed(tiny, fixed, 0)))
-    assert [r["test"] for r in again] == [r["test"] for r in fixed] and [r["lr"] for r in again] == [[.03]]*2
+    assert [r["test"] for r in again] == [r["test"] for r in fixed] and [r["lr"] for r in again] == [[0.03]] * 2
+
 
 # the statistic
 
 points_of_seeds = st.lists(st.floats(-50, 50), min_size=2, max_size=20)
 
-@settings(deadline=None) # the cores are shared
+
+@settings(deadline=None)  # the cores are shared
 @given(st.dictionaries(st.text(), points_of_seeds, min_size=1, max_size=4), st.booleans())
 def test_an_interval_is_repeatable_within_its_data_and_holds_its_mean(made_up, over_tasks):
     interval = bootstrap(made_up, 200, over_tasks=over_tasks)
@@ -104,75 +176,111 @@ def test_an_interval_is_repeatable_within_its_data_and_holds_its_mean(made_up, o
     assert min(everything) - 1e-9 <= interval.low <= interval.high <= max(everything) + 1e-9
     assert interval.mean == pytest.approx(np.mean([np.mean(v) for v in made_up.values()]), abs=1e-9)
 
+
 def test_a_constant_difference_has_no_width_and_a_shift_shifts():
-    assert bootstrap({"a": [1.]*5, "b": [1.]*9}) == Interval(1, 1, 1, 5)
+    assert bootstrap({"a": [1.0] * 5, "b": [1.0] * 9}) == Interval(1, 1, 1, 5)
     rng = np.random.default_rng(0)
     values = {t: rng.normal(0, 1, 20) for t in "abc"}
     low, high = bootstrap(values), bootstrap({t: v + 3 for t, v in values.items()})
     assert (high.mean - low.mean, high.low - low.low, high.high - low.high) == pytest.approx((3, 3, 3))
 
+
 def test_one_task_is_the_usual_bootstrap_of_its_mean():
     v = np.random.default_rng(0).normal(0, 1, 400)
     interval = bootstrap({"a": v})
-    assert interval.high - interval.low == pytest.approx(2*1.96*v.std()/20, rel=.05)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * v.std() / 20, rel=0.05)
+
 
 def covered(between, tasks, over_tasks):
     rng, hits = np.random.default_rng(0), 0
     for trial in range(200):
-        interval = bootstrap({t: rng.normal(rng.normal(0, between), .5, 20) for t in range(tasks)}, 400, trial, over_tasks)
+        interval = bootstrap(
+            {t: rng.normal(rng.normal(0, between), 0.5, 20) for t in range(tasks)}, 400, trial, over_tasks
+        )
         hits += interval.low <= 0 <= interval.high
-    return hits/200
+    return hits / 200
+
 
 def test_coverage_on_made_up_studies():
     "Alike tasks: conservative. Three tasks that differ much: too narrow, as the page says; twelve: nearly right."
-    assert covered(0, 3, True) >= .95 and .88 <= covered(0, 3, False) <= .98
-    assert .6 <= covered(.5, 3, True) <= .85 and covered(.5, 12, True) >= .87
-    assert covered(.5, 3, False) < .5
+    assert covered(0, 3, True) >= 0.95 and 0.88 <= covered(0, 3, False) <= 0.98
+    assert 0.6 <= covered(0.5, 3, True) <= 0.85 and covered(0.5, 12, True) >= 0.87
+    assert covered(0.5, 3, False) < 0.5
+
 
 def test_bad_differences_are_refused():
-    for bad, why in (({}, "at least one task"), ({"a": [1.]}, "two differences"), ({"a": [1., math.inf]}, "not finite")):
-        with pytest.raises(ValueError, match=why): bootstrap(bad)
+    for bad, why in (
+        ({}, "at least one task"),
+        ({"a": [1.0]}, "two differences"),
+        ({"a": [1.0, math.inf]}, "not finite"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            bootstrap(bad)
 
-def row(test, loss=1., epochs=1, seconds=1.): return dict(test=test, loss=loss, epochs=epochs, seconds=seconds, val=test, lr=[.1])
+
+def row(test, loss=1.0, epochs=1, seconds=1.0):
+    return dict(test=test, loss=loss, epochs=epochs, seconds=seconds, val=test, lr=[0.1])
+
 
 def test_a_diverged_run_counts_as_a_guess_and_is_counted():
-    broken = [row(50.), row(0., math.nan, 2)]
-    assert diverged(broken) and diverged([row(50.), row(50., 1.1)]) and not diverged([row(50.), row(50., 1.)])
-    assert [final_score(t.name, broken) for t in HELDOUT] == [CHANCE[t.name] for t in HELDOUT] and final_score("digits", broken) == 0
-    found = {"cosine, tuned": {"shapes": {0: [row(80.)]*2, 1: [row(80.)]*2}}, "Adam, tuned": {"shapes": {0: [row(80.)]*2, 1: [row(80.)]*2}}, "policy": {"shapes": {0: broken, 1: [row(80.)]*2}}}
-    assert differences(found, "policy", "cosine, tuned") == {"shapes": [-67.5, 0.]}
-    line = summary(found, {"shapes": 79.})[2]
-    assert (line["runs"], line["diverged"], line["reached"]) == (2, 1, 1) and line["minus Adam, tuned"].startswith("-33.75")
+    broken = [row(50.0), row(0.0, math.nan, 2)]
+    assert diverged(broken) and diverged([row(50.0), row(50.0, 1.1)]) and not diverged([row(50.0), row(50.0, 1.0)])
+    assert [final_score(t.name, broken) for t in HELDOUT] == [CHANCE[t.name] for t in HELDOUT] and final_score(
+        "digits", broken
+    ) == 0
+    found = {
+        "cosine, tuned": {"shapes": {0: [row(80.0)] * 2, 1: [row(80.0)] * 2}},
+        "Adam, tuned": {"shapes": {0: [row(80.0)] * 2, 1: [row(80.0)] * 2}},
+        "policy": {"shapes": {0: broken, 1: [row(80.0)] * 2}},
+    }
+    assert differences(found, "policy", "cosine, tuned") == {"shapes": [-67.5, 0.0]}
+    line = summary(found, {"shapes": 79.0})[2]
+    assert (line["runs"], line["diverged"], line["reached"]) == (2, 1, 1) and line["minus Adam, tuned"].startswith(
+        "-33.75"
+    )
+
 
 def test_a_noisy_curve_does_not_reach_the_target_by_touching_it():
-    rows = [row(s, epochs=i) for i, s in enumerate((90., 70., 90., 91.), 1)]
-    assert epochs_to(rows, 80.) == 3 and epochs_to(rows[:2], 80.) == math.inf and epochs_to(rows, 95.) == math.inf
+    rows = [row(s, epochs=i) for i, s in enumerate((90.0, 70.0, 90.0, 91.0), 1)]
+    assert epochs_to(rows, 80.0) == 3 and epochs_to(rows[:2], 80.0) == math.inf and epochs_to(rows, 95.0) == math.inf
+
 
 def test_points_and_verdicts():
-    assert points("text", .01) == pytest.approx(MARGIN) and points("mnist", .2) == .2
-    assert [judge(Interval(0, *ends, 20)) for ends in ((-.19, 5), (-5, -.21), (-.2, .2))] == ["level or better", "worse", "not decided"]
+    assert points("text", 0.01) == pytest.approx(MARGIN) and points("mnist", 0.2) == 0.2
+    assert [judge(Interval(0, *ends, 20)) for ends in ((-0.19, 5), (-5, -0.21), (-0.2, 0.2))] == [
+        "level or better",
+        "worse",
+        "not decided",
+    ]
+
 
 # tuning and the queue
+
 
 def test_tuning_is_equal_for_all_and_apart_from_the_comparison():
     for task in HELDOUT:
         for method in tuned_methods(task):
             trials = candidates(task, method)
-            assert len(trials) == BUDGET*len(TUNING_SEEDS) and len({t.options for t in trials}) == BUDGET
+            assert len(trials) == BUDGET * len(TUNING_SEEDS) and len({t.options for t in trials}) == BUDGET
     assert len(TUNING_SEEDS) >= 3 and not set(TUNING_SEEDS) & set(range(20))
+
 
 def test_options_are_chosen_by_the_mean_over_seeds_without_the_test_score():
     trials = candidates(HELDOUT[2], "adam")
-    known = {t: [dict(val=50., test=99.)] for t in trials}
+    known = {t: [dict(val=50.0, test=99.0)] for t in trials}
     lucky, good = trials[0].options, trials[3].options
-    known[trials[0]] = [dict(val=60., test=99.)]
+    known[trials[0]] = [dict(val=60.0, test=99.0)]
     for t in trials:
-        if t.options == good: known[t] = [dict(val=55., test=0.)]
+        if t.options == good:
+            known[t] = [dict(val=55.0, test=0.0)]
     assert best_options(HELDOUT[2], "adam", known) == good != lucky
 
-def finished(known, policy): # three times: tuned rows wait for the tuning, replays for the policy
-    for _ in range(3): known = known | {e.trial: [row(50.)]*2 for e in queue(known, policy)}
+
+def finished(known, policy):  # three times: tuned rows wait for the tuning, replays for the policy
+    for _ in range(3):
+        known = known | {e.trial: [row(50.0)] * 2 for e in queue(known, policy)}
     return known
+
 
 def test_the_queue_waits_for_what_it_needs_and_fits():
     assert POLICY is None or POLICY in METHODS
@@ -181,38 +289,56 @@ def test_the_queue_waits_for_what_it_needs_and_fits():
     assert not waiting & {e.row for e in first} and first[0].row.startswith("tuning")
     entries = list(queue(finished({}, "auto"), "auto"))
     assert waiting <= {e.row for e in entries} and len({e.trial for e in entries}) == len(entries)
-    assert sum(MINUTES[e.trial.task.name] for e in entries) < 20*60
-    counts = {name: sum(e.row == name and e.trial.task == HELDOUT[0] for e in entries) for name in ("policy", "cosine, tuned", "Adam, tuned")}
+    assert sum(MINUTES[e.trial.task.name] for e in entries) < 20 * 60
+    counts = {
+        name: sum(e.row == name and e.trial.task == HELDOUT[0] for e in entries)
+        for name in ("policy", "cosine, tuned", "Adam, tuned")
+    }
     assert set(counts.values()) == {20}
+
 
 def test_without_a_policy_nothing_of_it_runs():
     rows = {e.row for e in queue(finished({}, None), None)}
     assert rows >= {"cosine, tuned", "Prodigy, tuned"} and not rows & set(policy_rows("auto"))
 
+
 def test_results_hold_what_is_recorded_without_the_tuning():
     found = results(finished({}, "auto"), "auto")
-    assert len(found["policy"]["table"]) == 20 and len(found["by training loss"]["table"]) == 10 and not any(r.startswith("tuning") for r in found)
+    assert (
+        len(found["policy"]["table"]) == 20
+        and len(found["by training loss"]["table"]) == 10
+        and not any(r.startswith("tuning") for r in found)
+    )
     assert len(found["AdamW with cosine, tuned"]) == 1
 
+
 def test_records_come_back_as_the_trials_they_were(tmp_path):
-    trials = [Trial(tiny, "replay", (("lrs", (.1, .05)),), 3), Trial(tiny, "range_cosine, 1/2")]
-    save_trials(trials, [run_trial(t, tmp_path) for t in trials], tmp_path/"records")
-    assert set(read_trials(tmp_path/"records")) == set(trials)
+    trials = [Trial(tiny, "replay", (("lrs", (0.1, 0.05)),), 3), Trial(tiny, "range_cosine, 1/2")]
+    save_trials(trials, [run_trial(t, tmp_path) for t in trials], tmp_path / "records")
+    assert set(read_trials(tmp_path / "records")) == set(trials)
+
 
 def test_work_goes_on_where_it_stopped_and_passes_over_what_is_taken(tmp_path):
     from filelock import FileLock
+
     entries = lambda known: [Entry("a trial", Trial(tiny, "fixed", seed=s)) for s in range(3)]
-    (tmp_path/"ruler").mkdir()
-    with FileLock(tmp_path/"ruler"/f"{trial_hash(Trial(tiny, 'fixed', seed=1))}.lock"):
-        assert work(tmp_path/"records", tmp_path, entries) == 2
-    assert work(tmp_path/"records", tmp_path, entries) == 1 and work(tmp_path/"records", tmp_path, entries) == 0
+    (tmp_path / "ruler").mkdir()
+    with FileLock(tmp_path / "ruler" / f"{trial_hash(Trial(tiny, 'fixed', seed=1))}.lock"):
+        assert work(tmp_path / "records", tmp_path, entries) == 2
+    assert work(tmp_path / "records", tmp_path, entries) == 1 and work(tmp_path / "records", tmp_path, entries) == 0
+
 
 def test_the_store_knows_the_code_of_a_control(monkeypatch):
     import milr.lab.benchmark as benchmark
+
     asked = []
     monkeypatch.setattr(benchmark, "code_hash", lambda module: asked.append(module) or "x")
-    for method in "replay", "fixed": trial_hash(Trial(tiny, method))
+    for method in "replay", "fixed":
+        trial_hash(Trial(tiny, method))
     assert asked == ["milr.lab.opponents", "milr.lab.rivals"]
 
+
 def test_the_log_has_its_columns(root):
-    assert isinstance(variants(root/"figures"/"ruler"/"variants.csv"), list) and len(set(LOG_COLUMNS)) == len(LOG_COLUMNS)
+    assert isinstance(variants(root / "figures" / "ruler" / "variants.csv"), list) and len(set(LOG_COLUMNS)) == len(
+        LOG_COLUMNS
+    )

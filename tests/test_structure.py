@@ -1,4 +1,5 @@
 "Data flows one way: a module imports only what stands below it, and the core nothing of the laboratory."
+
 import json, re, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -8,19 +9,31 @@ from milr.lab import REQUIRED
 
 ROOT = Path(__file__).parent.parent
 BY_HAND = {"milr", "milr.__main__", "milr._modidx", "milr.integrations", "milr.lab"}
-MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT/"milr").rglob("*.py")} - BY_HAND
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT / "milr").rglob("*.py")
+} - BY_HAND
+
 
 def exported(notebook):
     "The module that a notebook exports; None if it exports none."
-    text = "\n".join("".join(c["source"]) for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code")
+    text = "\n".join(
+        "".join(c["source"])
+        for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if c["cell_type"] == "code"
+    )
     found = re.search(r"^#\| *default_exp (\S+)", text, re.M)
     return found and f"milr.{found[1]}"
 
-BOOKS = {name: p.relative_to(ROOT/"nbs").as_posix() for p in sorted((ROOT/"nbs").rglob("*.ipynb"))
-         if ".ipynb_checkpoints" not in p.parts and (name := exported(p))}
+
+BOOKS = {
+    name: p.relative_to(ROOT / "nbs").as_posix()
+    for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
+    if ".ipynb_checkpoints" not in p.parts and (name := exported(p))
+}
 
 # A reader meets `mutual_information` before the parts that it stands on, 02 to 04.
 STANDS_ABOVE = {"01_mi.ipynb": "04_neighbours.ipynb, on top"}
+
 
 def floor(module):
     "Where a module stands: what a reader may skip at the bottom, then the core in its order, integrations, the laboratory."
@@ -29,29 +42,41 @@ def floor(module):
     name = STANDS_ABOVE.get(name, name)
     return {"integrations": 2, "lab": 3}.get(folder, 0 if name.startswith("9") else 1), name
 
-def is_lab(module): return module.split(".")[1] == "lab"
+
+def is_lab(module):
+    return module.split(".")[1] == "lab"
+
 
 def upward(module, imports):
     "What a module imports and may not."
     return sorted(m for m in imports if m in BOOKS and (floor(m) >= floor(module) or is_lab(m) and not is_lab(module)))
 
+
 def test_each_module_has_its_notebook():
     "None is forgotten by the other tests here."
     assert set(BOOKS) == MODULES and len(BOOKS) >= 22
 
+
 @pytest.mark.parametrize("module", sorted(BOOKS))
 def test_imports_lead_down(module):
     assert upward(module, imports_of(module)) == []
+
 
 def test_a_wrong_direction_is_noticed():
     assert upward("milr.policy", {"milr.probe", "milr.codehash"}) == ["milr.probe"]
     assert upward("milr.auto", {"milr.lab.data", "milr.policy"}) == ["milr.lab.data"]
     assert upward("milr.probe", {"milr.integrations.lightning"}) == ["milr.integrations.lightning"]
 
+
 def test_results_are_imported_where_a_hash_sees_them():
     "Nothing but the doors of packages and other people's libraries is imported by a name made at run time."
-    callers = {m for m in MODULES | {"milr", "milr.integrations"} if "import_module(" in source_file(m).read_text(encoding="utf-8")}
+    callers = {
+        m
+        for m in MODULES | {"milr", "milr.integrations"}
+        if "import_module(" in source_file(m).read_text(encoding="utf-8")
+    }
     assert callers == {"milr", "milr.integrations", "milr.integrations.lightning", "milr.lab.rivals"}
+
 
 WITHOUT_THE_LAB = """
 import importlib.util, sys
@@ -76,15 +101,20 @@ print(len(scheduler.history), float(milr.mutual_information(x, x + .1*torch.rand
 print(sorted({name.split(".")[0] for name in sys.modules} & ABSENT))
 """
 
+
 def lab_requirements():
     "The packages of the extra, and the core's."
     settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT/"settings.ini", encoding="utf-8")
-    return [{re.split("[<>=]", r)[0] for r in settings["DEFAULT"][f"{part}requirements"].split()} for part in ("lab_", "")]
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    return [
+        {re.split("[<>=]", r)[0] for r in settings["DEFAULT"][f"{part}requirements"].split()} for part in ("lab_", "")
+    ]
+
 
 def python(code, **names):
     given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     return subprocess.run([sys.executable, "-c", given + code], capture_output=True, text=True)
+
 
 def test_the_core_works_without_the_laboratory():
     "Its names, an estimate, a probe and a scheduler, where nothing that only the laboratory needs can be imported."
@@ -92,9 +122,11 @@ def test_the_core_works_without_the_laboratory():
     done = python(WITHOUT_THE_LAB + USE, ABSENT=set(REQUIRED), MODULES=core)
     assert done.stdout.splitlines() == ["2 True True", "[]"], done.stderr[-3000:]
 
+
 def test_the_extra_is_what_the_laboratory_asks_for():
     lab, core = lab_requirements()
     assert lab == set(REQUIRED.values()) and not lab & core
+
 
 def test_without_the_extra_the_command_says_so_in_one_line():
     done = python(WITHOUT_THE_LAB + "from milr.__main__ import main; sys.exit(main())", ABSENT={"papermill", "psutil"})

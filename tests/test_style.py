@@ -1,4 +1,5 @@
 "One statement a line, lines of at most 120 columns, bodies below their headers: what is not there yet may not grow."
+
 import ast, json, subprocess, sys, tomllib
 from collections import Counter
 from pathlib import Path
@@ -6,26 +7,54 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RULES = "E501,E702"
-BLOCKS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ExceptHandler)
-SHORT = (ast.Raise, ast.Return, ast.Continue, ast.Break, ast.Pass) # may stand behind a header's colon; ruff's E701 knows no exceptions
+BLOCKS = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.If,
+    ast.For,
+    ast.While,
+    ast.With,
+    ast.Try,
+    ast.ExceptHandler,
+)
+SHORT = (
+    ast.Raise,
+    ast.Return,
+    ast.Continue,
+    ast.Break,
+    ast.Pass,
+)  # may stand behind a header's colon; ruff's E701 knows no exceptions
 # Modules that are still dense: how many findings are left. Lower a number when you mend some, delete the line with the last one.
 OPEN = {
     "milr/lab/heldout.py": 1,
 }
 
+
 def bodies_on_headers(text):
     "Lines of blocks whose body stands on the header's line, although it is more than one short statement."
     found = []
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, BLOCKS): continue
-        header = [n for part in ast.iter_child_nodes(node) if not isinstance(part, (ast.stmt, ast.ExceptHandler)) for n in ast.walk(part)]
+        if not isinstance(node, BLOCKS):
+            continue
+        header = [
+            n
+            for part in ast.iter_child_nodes(node)
+            if not isinstance(part, (ast.stmt, ast.ExceptHandler))
+            for n in ast.walk(part)
+        ]
         header_end = max(node.lineno, *(getattr(n, "end_lineno", 0) for n in header)) if header else node.lineno
         beside = [s for s in node.body if s.lineno <= header_end]
-        if beside and not (len(beside) == 1 and isinstance(beside[0], SHORT)): found.append(node.lineno)
+        if beside and not (len(beside) == 1 and isinstance(beside[0], SHORT)):
+            found.append(node.lineno)
     return found
 
+
 def ruff(*arguments):
-    return subprocess.run([sys.executable, "-m", "ruff", "check", *arguments, "milr"], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *arguments, "milr"], cwd=ROOT, capture_output=True, text=True
+    )
+
 
 @pytest.fixture(scope="module")
 def left():
@@ -34,29 +63,52 @@ def left():
     options = ("--isolated", "--line-length", "120", "--exclude", "_modidx.py")
     for finding in json.loads(ruff("--select", RULES, "--output-format", "json", *options).stdout):
         found[Path(finding["filename"]).relative_to(ROOT).as_posix()] += 1
-    for path in (ROOT/"milr").rglob("*.py"):
+    for path in (ROOT / "milr").rglob("*.py"):
         found[path.relative_to(ROOT).as_posix()] += len(bodies_on_headers(path.read_text(encoding="utf-8")))
     return +found
+
 
 def test_ruff_finds_nothing():
     done = ruff()
     assert done.returncode == 0, done.stdout + done.stderr
 
+
+def test_tests_are_formatted():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "tests"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + "`ruff format tests` does it"
+
+
 def test_density_does_not_grow(left):
     grown = {module: f"{n}, were {OPEN.get(module, 0)}" for module, n in left.items() if n > OPEN.get(module, 0)}
-    assert grown == {}, "bodies on header lines, two statements a line, or lines over 120 columns (`house style` in CONTRIBUTING.md)"
+    assert grown == {}, (
+        "bodies on header lines, two statements a line, or lines over 120 columns (`house style` in CONTRIBUTING.md)"
+    )
+
 
 def test_what_is_mended_leaves_the_list(left):
     assert set(OPEN) <= set(left), "delete these from OPEN here, and from pyproject.toml"
 
+
 def test_ruff_overlooks_only_what_is_on_the_list():
-    settings = tomllib.loads((ROOT/"pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
     assert set(settings["lint"]["per-file-ignores"]) <= set(OPEN)
     assert set(settings["lint"]["select"]) >= set(RULES.split(",")) and settings["line-length"] == 120
 
-@pytest.mark.parametrize("text, lines", [
-    ("if a: b = 1", [1]), ("if a: return", []), ("if a:\n    b = 1", []), ("with a: raise b", []), ("try: a()\nexcept E: b()", [1, 2]),
-    ("try:\n    a()\nexcept E: return", []),
-    ("def f(a,\n  b): a = b", [1]), ("class A: pass", [])])
+
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        ("if a: b = 1", [1]),
+        ("if a: return", []),
+        ("if a:\n    b = 1", []),
+        ("with a: raise b", []),
+        ("try: a()\nexcept E: b()", [1, 2]),
+        ("try:\n    a()\nexcept E: return", []),
+        ("def f(a,\n  b): a = b", [1]),
+        ("class A: pass", []),
+    ],
+)
 def test_what_a_body_on_its_header_is(text, lines):
     assert bodies_on_headers(text) == lines
