@@ -72,7 +72,7 @@ def fingerprint():
 
 
 def test_what_is_frozen_has_not_changed():
-    assert fingerprint() == "2e2ee85088953b1d", (
+    assert fingerprint() == "c21d99eef806ea15", (
         "the ruler is frozen; a change needs a reason on its page, and every run anew"
     )
 
@@ -225,19 +225,37 @@ def row(test, loss=1.0, epochs=1, seconds=1.0):
 def test_a_diverged_run_counts_as_a_guess_and_is_counted():
     broken = [row(50.0), row(0.0, math.nan, 2)]
     assert diverged(broken) and diverged([row(50.0), row(50.0, 1.1)]) and not diverged([row(50.0), row(50.0, 1.0)])
-    assert [final_score(t.name, broken) for t in HELDOUT] == [CHANCE[t.name] for t in HELDOUT] and final_score(
-        "digits", broken
-    ) == 0
-    found = {
-        "cosine, tuned": {"shapes": {0: [row(80.0)] * 2, 1: [row(80.0)] * 2}},
-        "Adam, tuned": {"shapes": {0: [row(80.0)] * 2, 1: [row(80.0)] * 2}},
-        "policy": {"shapes": {0: broken, 1: [row(80.0)] * 2}},
-    }
-    assert differences(found, "policy", "cosine, tuned") == {"shapes": [-67.5, 0.0]}
-    line = summary(found, {"shapes": 79.0})[2]
-    assert (line["runs"], line["diverged"], line["reached"]) == (2, 1, 1) and line["minus Adam, tuned"].startswith(
-        "-33.75"
-    )
+    every = [t.name for t in HELDOUT + DEVELOPMENT]
+    assert [final_score(name, broken) for name in every] == [CHANCE[name] for name in every]
+    got_worse = [row(50.0, 1.0), row(60.0, 1.1, 2)]
+    assert diverged(got_worse) and final_score("shapes", got_worse) == CHANCE["shapes"]
+    sound = [row(80.0)] * 2
+    names = [t.name for t in HELDOUT]
+    found = {rival: {name: {0: sound, 1: sound} for name in names} for rival in ("cosine, tuned", "Adam, tuned")}
+    found["policy"] = {name: {0: sound, 1: sound} for name in names} | {"shapes": {0: broken, 1: sound}}
+    same = {name: [0.0, 0.0] for name in names}
+    assert differences(found, "policy", "cosine, tuned") == same | {"shapes": [-67.5, 0.0]}
+    line = summary(found, dict.fromkeys(names, 79.0))[2]
+    assert (line["runs"], line["diverged"], line["reached"]) == (6, 1, 5)
+    assert line["minus Adam, tuned"].startswith("-11.25")
+
+
+def test_a_comparison_leaves_no_task_out_silently():
+    sound = [row(80.0)] * 2
+    found = {name: {t.name: {0: sound, 1: sound} for t in HELDOUT} for name in ("cosine, tuned", "policy")}
+    del found["policy"]["table"]
+    found["AdamW with cosine, tuned"] = {"shapes": {0: sound}}
+    with pytest.raises(LookupError, match="no seed of table"):
+        differences(found, "policy", "cosine, tuned")
+    assert differences(found, "AdamW with cosine, tuned", "cosine, tuned") == {"shapes": [0.0]}
+    lines = summary(found, dict.fromkeys(CHANCE, 79.0))
+    assert [line.get("minus cosine, tuned") for line in lines] == [None, "runs are missing", "1 seed"]
+    assert lines[0]["minus Adam, tuned"] == "runs are missing"
+
+
+def test_a_task_without_a_score_of_a_guess_is_refused():
+    with pytest.raises(ValueError, match="add it to CHANCE"):
+        final_score("another task", [row(50.0)])
 
 
 def test_a_noisy_curve_does_not_reach_the_target_by_touching_it():

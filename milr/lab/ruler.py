@@ -6,7 +6,7 @@
 __all__ = ['DEVELOPMENT', 'HELDOUT', 'MINUTES', 'MARGIN', 'EQUIVALENT', 'CHANCE', 'RESAMPLES', 'BUDGET', 'TUNING_SEEDS',
            'LOG_COLUMNS', 'POLICY', 'points', 'final_score', 'diverged', 'epochs_to', 'bootstrap', 'judge', 'Row',
            'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options', 'target_of', 'variants', 'Entry',
-           'queue', 'replayed', 'work', 'results', 'differences', 'summary']
+           'queue', 'replayed', 'work', 'results', 'planned', 'differences', 'summary']
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru02
 import csv, math, statistics
@@ -44,14 +44,18 @@ def points(
     return difference*(MARGIN/EQUIVALENT.get(task, MARGIN))
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru11
-CHANCE = {"shapes": 12.5, "expressions": 10., "table": 100/6} # percent, of a guess
+CHANCE = { # the score of a guess: percent, or minus the bits of the characters' frequencies
+    "shapes": 12.5, "expressions": 10., "table": 100/6,
+    "digits": 10., "mnist": 10., "fashion": 10., "cifar10": 10., "friedman": 0., "text": -4.65}
 
 def final_score(
     task:str, # its name
     rows:list, # of a trial, a dict an epoch
 )->float: # percent; that of a guess at least
     "The primary measure."
-    return max(rows[-1]["test"], CHANCE.get(task, -math.inf))
+    if task not in CHANCE: raise ValueError(f"no score of a guess on {task!r}; add it to CHANCE, which has {list(CHANCE)}")
+    if diverged(rows): return CHANCE[task]
+    return max(rows[-1]["test"], CHANCE[task])
 
 def diverged(rows:list)->bool: # of a trial
     "Did the training end worse than it began?"
@@ -262,16 +266,23 @@ def results(
             found.setdefault(e.row, {}).setdefault(e.trial.task.name, {})[e.trial.seed] = known[e.trial]
     return found
 
+def planned(
+    row:str, # of the table
+)->list: # of the tasks' names
+    "Where a row is run: a rival's where it is one, all others everywhere."
+    named = [task.name for task in HELDOUT if row in rival_rows(task)]
+    return named or [task.name for task in HELDOUT]
+
 def differences(
     found:dict, # as `results` gives them
     row:str, against:str, # rows
 )->dict: # {task: points, one a seed that both have}
-    "Paired differences of the primary measure."
+    "Paired differences of the primary measure, on every task of the row."
     out = {}
-    for task in found[against]:
-        ours, theirs = found.get(row, {}).get(task, {}), found[against][task]
+    for task in planned(row):
+        ours, theirs = (found.get(name, {}).get(task, {}) for name in (row, against))
         seeds = sorted(set(ours) & set(theirs))
-        if not seeds: continue
+        if not seeds: raise LookupError(f"no seed of {task} has runs of both {row!r} and {against!r}: `make ruler`")
         out[task] = [points(task, final_score(task, ours[s]) - final_score(task, theirs[s])) for s in seeds]
     return out
 
@@ -288,7 +299,14 @@ def _line(found, row, targets):
     epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
     line = dict(row=row, runs=len(runs))
     for rival in "cosine, tuned", "Adam, tuned":
-        if row == rival: continue
-        line[f"minus {rival}"] = str(bootstrap(differences(found, row, rival)))
+        if row != rival:
+            line[f"minus {rival}"] = _compared(found, row, rival)
     return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
         epochs=statistics.median_low(epochs), seconds=statistics.median(rows[-1]["seconds"] for _, rows in runs))
+
+def _compared(found, row, rival):
+    "The difference and its interval, or what is missing."
+    try: values = differences(found, row, rival)
+    except LookupError: return "runs are missing"
+    if min(map(len, values.values())) < 2: return "1 seed"
+    return str(bootstrap(values))
