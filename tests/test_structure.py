@@ -1,6 +1,6 @@
 "Data flows one way: a module imports only what stands below it, and the core nothing of the laboratory."
 
-import json, re, subprocess, sys
+import ast, json, re, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
@@ -131,3 +131,69 @@ def test_the_extra_is_what_the_laboratory_asks_for():
 def test_without_the_extra_the_command_says_so_in_one_line():
     done = python(WITHOUT_THE_LAB + "from milr.__main__ import main; sys.exit(main())", ABSENT={"papermill", "psutil"})
     assert done.returncode == 1 and done.stderr == "milr: milr.lab needs papermill, psutil; pip install 'milr[lab]'\n"
+
+
+PRIVATE_NAME = re.compile(r"_[A-Za-z]\w*")
+OF_OTHERS = {"_last_lr"}  # torch's schedulers have it, so milr's has
+
+
+def private_names():
+    "What milr keeps for itself: functions, classes, methods and values whose names begin with one underscore."
+    found = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse(source_file(module).read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+    return {name for name in found if PRIVATE_NAME.fullmatch(name)} - OF_OTHERS
+
+
+PRIVATE = private_names()
+
+
+def private_uses(text):
+    "The private names of milr that a test imports, reads or names in a text, also in the programs that it holds as texts."
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "milr":
+            yield from (alias.name for alias in node.names if PRIVATE_NAME.fullmatch(alias.name))
+        elif isinstance(node, ast.Attribute) and node.attr in PRIVATE:
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"(milr\.[\w.]*)?_\w+", node.value) and node.value.split(".")[-1] in PRIVATE:
+                yield node.value
+            elif "milr" in node.value:
+                yield from private_uses_of_program(node.value)
+
+
+def private_uses_of_program(text):
+    try:
+        return list(private_uses(text))
+    except SyntaxError:
+        return []  # no program
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("*.py")), ids=lambda file: file.stem)
+def test_tests_use_public_names(file):
+    "So that a module's inside can change and its tests stay."
+    assert sorted(private_uses(file.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("from milr.lab.cli import HIDDEN, main", ["HIDDEN"]),
+        ("from milr.lab import cli; cli.HIDDEN()", ["HIDDEN"]),
+        ("policy = AutoPolicy(); policy.HIDDEN(0.1, [])", ["HIDDEN"]),
+        ("patch.object(cli, 'HIDDEN')", ["HIDDEN"]),
+        ("patch('milr.lab.cli.HIDDEN')", ["milr.lab.cli.HIDDEN"]),
+        ("CODE = 'from milr.lab.cli import HIDDEN'", ["HIDDEN"]),
+        ("from milr import __version__; module._forward_hooks; row._replace()", []),
+    ],
+)
+def test_a_private_name_is_noticed(text, found):
+    "HIDDEN stands for one, so that none stands here."
+    hidden = min(PRIVATE)
+    assert list(private_uses(text.replace("HIDDEN", hidden))) == [name.replace("HIDDEN", hidden) for name in found]
