@@ -16,7 +16,7 @@ def root():
 
 @pytest.fixture(scope="session")
 def tried():
-    "Note a fault, how often it was tried, and what came of it, as a line of the file named in MILR_FAULTS (`make faults`)."
+    "Note a fault, how often it was tried and what came of it, in the file that MILR_FAULTS names (`make faults`)."
 
     def note(fault, times, outcome):
         if path := os.environ.get("MILR_FAULTS"):
@@ -28,7 +28,10 @@ def tried():
 
 @pytest.fixture(scope="session")
 def papermill():
-    "Run papermill; again where the kernel died before its first cell, as it does now and then when another process has taken one of its ports."
+    """Run papermill; again where the kernel died before its first cell.
+
+    As it does now and then, when another process has taken one of its ports.
+    """
 
     def run(*arguments, **kw):
         for _ in range(3):

@@ -138,6 +138,6 @@ for kind in ("fully_shard", "FullyShardedDataParallel")[NO_FULLY_SHARD:]:
 with open(f"{sys.argv[1]}{rank}", "w") as f:
     json.dump(found, f)
 dist.destroy_process_group()
-os._exit(
-    0
-)  # fully_shard keeps the group's threads alive, and one that wants the GIL of an ending interpreter aborts the process (pytorch/pytorch#179291)
+# fully_shard keeps the group's threads alive, and one that wants the GIL of an ending interpreter aborts the process
+# (pytorch/pytorch#179291).
+os._exit(0)

@@ -1,7 +1,9 @@
-"""A GPU that is not there: tensors that hold CPU numbers, call themselves `cuda`, refuse to mix devices, and count synchronisations.
+"""A GPU that is not there: tensors that hold CPU numbers and call themselves `cuda`.
 
-Underneath they are on torch's `meta` device, whose guards and autograd need no GPU. What this cannot see: kernels and their rounding,
-streams, CUDA graphs, memory, the random numbers of a GPU (dropout's masks are a CPU's here), bfloat16 (`autocast` rounds nothing here), speed."""
+They refuse to mix devices, and synchronisations are counted. Underneath they are on torch's `meta` device, whose guards
+and autograd need no GPU. What this cannot see: kernels and their rounding, streams, CUDA graphs, memory, the random
+numbers of a GPU (dropout's masks are a CPU's here), bfloat16 (`autocast` rounds nothing here), speed.
+"""
 
 import sys
 from collections import Counter

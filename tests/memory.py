@@ -1,4 +1,8 @@
-"How much memory a call takes at its highest. `ru_maxrss` cannot tell: it begins at the peak of the parent process, and compiling or importing leaves a peak that hides a later one."
+"""How much memory a call takes at its highest.
+
+`ru_maxrss` cannot tell: it begins at the peak of the parent process, and compiling or importing leaves a peak that
+hides a later one.
+"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,8 @@
-"""Mutation testing with cosmic-ray: `python tests/mutants.py MODULE [N]` changes milr/MODULE.py in N random places (0: in all), one at a time, and lists the changes that no test notices.
+"""Mutation testing with cosmic-ray: the changes of a module that no test notices.
 
-In a git worktree of its own, so that the project is not touched. Needs `pip install cosmic-ray`. Changes that can only raise (shifts and bit operations on numbers that are not whole) are not drawn when N is given.
+`python tests/mutants.py MODULE [N]` changes milr/MODULE.py in N random places (0: in all), one at a time, in a git
+worktree of its own, so that the project is not touched. Needs `pip install cosmic-ray`. Changes that can only raise
+(shifts and bit operations on numbers that are not whole) are not drawn when N is given.
 """
 
 import os, random, sqlite3, subprocess, sys, tempfile
@@ -28,7 +30,8 @@ def keep_some(db, n):
     drawn = [
         j
         for j, op in db.execute(
-            "select job_id, operator_name from mutation_specs order by module_path, operator_name, occurrence, start_pos_row, start_pos_col"
+            "select job_id, operator_name from mutation_specs "
+            "order by module_path, operator_name, occurrence, start_pos_row, start_pos_col"
         )
         if not any(w in op for w in ("Shift", "Bit"))
     ]
@@ -44,7 +47,8 @@ def keep_some(db, n):
 def survivors(db):
     "(line, operator, the changed lines) of each mutation that no test noticed."
     for op, line, diff in db.execute(
-        "select m.operator_name, m.start_pos_row, r.diff from mutation_specs m join work_results r on m.job_id = r.job_id where r.test_outcome = 'SURVIVED' order by 2"
+        "select m.operator_name, m.start_pos_row, r.diff from mutation_specs m join work_results r "
+        "on m.job_id = r.job_id where r.test_outcome = 'SURVIVED' order by 2"
     ):
         yield (
             line,

@@ -1,4 +1,4 @@
-"The range test with what people have: Adam, dicts, a training step of their own, mixed precision; and curves that say nothing."
+"The range test with what people have: Adam, dicts, a step of their own, mixed precision; and curves that say nothing."
 
 import math
 import pytest, torch

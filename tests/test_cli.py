@@ -73,7 +73,7 @@ def test_figure_without_its_records(root, tmp_path):
 
 
 def test_a_kernel_that_dies_is_named(root, tmp_path):
-    "A notebook whose kernel ends by itself, as when memory runs out, is an error of one line; one that ends well is written."
+    "A notebook whose kernel ends by itself (memory runs out) is an error of one line; one that ends well is written."
     import nbformat
     from milr.lab.cli import CommandError, execute_notebook
 

@@ -1,5 +1,8 @@
-"""Every CUDA branch that runs without a GPU (`fake_cuda` says what it cannot see): the CPU's values, no synchronisation inside the batch
-loop, and a stated number of them an estimate."""
+"""Every CUDA branch that runs without a GPU: the CPU's values, and where it synchronises.
+
+Nowhere inside the batch loop, and a stated number of times an estimate.
+`fake_cuda` says what it cannot see.
+"""
 
 import warnings
 from dataclasses import replace
@@ -13,8 +16,9 @@ from milr.lab.settings import Settings, run_hash
 from milr.lab.training import train
 from tests.fake_cuda import fake_cuda
 
-# Synchronisations of an estimate with labels (finite? how many share a label, twice; which classes? any, all of two members? largest k? ties?),
-# of ties, and of a wide layer's products for each block of samples (which pairs may be the k-th, which are near it?).
+# Synchronisations of an estimate with labels (finite? how many share a label, twice; which classes? any, all of two
+# members? largest k? ties?), of ties, and of a wide layer's products for each block of samples (which pairs may be the
+# k-th, which are near it?).
 ESTIMATE, TIES, WIDE = 8, 3, 2
 
 

@@ -227,7 +227,7 @@ def test_a_bad_npm_package(tmp_path, pinned, package, monkeypatch, tried):
 
 @pytest.fixture
 def cifar(server, tmp_path, monkeypatch):
-    "A small CIFAR-10 in torchvision's form, its checksums pinned in place of the real ones; returns its archive's bytes."
+    "A small CIFAR-10 in torchvision's form, its checksums pinned; returns a function that says how it is served."
     CIFAR10 = get_torchvision().datasets.CIFAR10
     rng = np.random.default_rng(0)
     b = io.BytesIO()
@@ -282,7 +282,7 @@ def test_a_bad_server_of_cifar10(tmp_path, cifar, kind, impatient, tried):
 
 
 def test_cifar10_that_was_unpacked_in_part_or_rotted(tmp_path, cifar, tried):
-    "As after kill -9 within the unpacking: the archive is there and is unpacked again; without it, the folder is passed over."
+    "As after kill -9 within the unpacking: the archive is unpacked again; without it, the folder is passed over."
     cifar("raw")
     want = read_dataset("cifar10", tmp_path).train_x
     cifar("404")
@@ -351,7 +351,7 @@ def idx(array):
 
 @pytest.fixture
 def fashion(server, tmp_path, monkeypatch):
-    "Small files in place of Fashion-MNIST's; a mirror of them and a folder of Debian's package, which is empty at first."
+    "Small files in place of Fashion-MNIST's; a mirror of them; a folder of Debian's package, empty at first."
     rng, package = np.random.default_rng(0), tmp_path / "package"
     arrays = {n: rng.integers(0, 10, (6, 28, 28) if "images" in n else 6, dtype=np.uint8) for n in FILES}
     for n, array in arrays.items():

@@ -460,7 +460,8 @@ MEMORY = """if True:
     import torch
     from tests.memory import peak
     from milr.mi import mutual_information as mi
-    torch.set_num_threads(1); g = torch.Generator().manual_seed(0)
+    torch.set_num_threads(1)
+    g = torch.Generator().manual_seed(0)
     x, y = torch.randn({n}, {d}, generator=g), torch.arange({n}) % 10
     x[:, :1] += y[:, None]
     call = lambda m: mi(x[:m], {y}, {kw})

@@ -1,6 +1,7 @@
 "Kill -9, a full disk, rotten bytes and hostile archives: everything on disk is whole, right, or said to be wrong."
 
-import ast, errno, gzip, hashlib, io, itertools, json, os, pickle, random, re, shutil, signal, struct, subprocess, sys, tarfile, threading, time, warnings, zlib
+import ast, errno, gzip, hashlib, io, itertools, json, os, pickle, random, re, shutil, signal, struct, subprocess, sys
+import tarfile, threading, time, warnings, zlib
 from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +59,10 @@ def pictures(tmp_path, monkeypatch):
 
 
 def all_that_is_written(folder, url):
-    "A download, a decoded archive, a run with its checkpoints, a curve and a figure, each from where it stopped; returns what they hold."
+    """A download, a decoded archive, a run with its checkpoints, a curve and a figure, each from where it stopped.
+
+    Returns what they hold.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -90,18 +94,37 @@ FILES = {
 STAGE = """
 import os, sys
 from tests.test_faults_files import *
-import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot, milr.lab.plots, milr.lab.runs
+import matplotlib
+matplotlib.use('Agg')
+import traceback
+import matplotlib.pyplot, milr.lab.plots, milr.lab.runs
+import sklearn.datasets, torch._dynamo, PIL.Image, PIL.JpegImagePlugin
+from milr.mi import mutual_information
+from milr.vision import get_torchvision
+
 warnings.simplefilter('ignore')
-import sklearn.datasets, torch._dynamo, PIL.Image, PIL.JpegImagePlugin; from milr.mi import mutual_information
-from milr.vision import get_torchvision; get_torchvision()
-for d in (10, 20): mutual_information(torch.randn(60, d), torch.arange(60) % 3)
-for kind in ('png', 'svg'): matplotlib.pyplot.figure().savefig(io.BytesIO(), format=kind)
-for line in sys.stdin:                              # a folder a line; a child does the work, so that imports and compiling are paid for once
-    folder, pid = line.strip(), os.fork()
+get_torchvision()
+for d in (10, 20):
+    mutual_information(torch.randn(60, d), torch.arange(60) % 3)
+for kind in ('png', 'svg'):
+    matplotlib.pyplot.figure().savefig(io.BytesIO(), format=kind)
+
+def work(folder):
+    try:
+        out = all_that_is_written(folder, sys.argv[1])
+        open(folder + '.json', 'w').write(json.dumps(out))
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+# A folder a line; a child does the work, so that imports and compiling are paid for once.
+for line in sys.stdin:
+    pid = os.fork()
     if not pid:
-        try: out = all_that_is_written(folder, sys.argv[1]); open(folder + '.json', 'w').write(json.dumps(out)); os._exit(0)
-        except BaseException: import traceback; traceback.print_exc(); os._exit(1)
-    print(pid, flush=True); print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        os._exit(work(line.strip()))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -152,7 +175,10 @@ class Drip(BaseHTTPRequestHandler):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kill_9(root, tmp_path, pictures, tried):
-    "Killed at random moments, half of them while a file is being written; started again until it ends; the same as undisturbed, and no other files."
+    """Killed at random moments, half of them while a file is being written, and started again until it ends.
+
+    Then all is the same as undisturbed, and there are no other files.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Drip)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     stage = Stage(root, f"http://127.0.0.1:{server.server_address[1]}/")
@@ -207,11 +233,16 @@ def test_kill_9(root, tmp_path, pictures, tried):
 
 def test_workers_end_with_their_parent(root, tmp_path, tried):
     "kill -9 of the process that started worker processes: they do not stay behind, and the next call goes on."
-    code = f"from milr.lab.settings import Settings\nfrom milr.lab.runs import run_all\nif __name__ == '__main__': run_all([Settings(dataset='digits', n_train=100, n_test=50, width=.1, epochs=500, batch_size=20, probe_size=60, seed=i) for i in range(2)], {str(tmp_path)!r}, jobs=2)"
     import psutil
 
     script = tmp_path / "go.py"
-    script.write_text(code)
+    script.write_text(f"""
+from milr.lab.runs import run_all
+from milr.lab.settings import Settings
+long = dict(dataset="digits", n_train=100, n_test=50, width=0.1, epochs=500, batch_size=20, probe_size=60)
+if __name__ == "__main__":
+    run_all([Settings(**long, seed=i) for i in range(2)], {str(tmp_path)!r}, jobs=2)
+""")
     p = subprocess.Popen(
         [sys.executable, str(script)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL
     )
@@ -281,7 +312,10 @@ def writers(folder):
 
 
 def test_full_disk(tmp_path, pictures, monkeypatch, tried):
-    "With any number of bytes left: an error that names the file, what was there before as it was, nothing half-written; with room again, all is well."
+    """With any number of bytes left: an error that names the file, all else as it was, nothing half-written.
+
+    With room again, all is well.
+    """
     earlier = tmp_path / "all"
     earlier.mkdir()
     for write in writers(earlier).values():
@@ -332,9 +366,11 @@ def test_full_disk(tmp_path, pictures, monkeypatch, tried):
         and now["a.csv"] == before["a.csv"]
     )
     tried(
-        "Full disk (writes that fail with ENOSPC after any number of bytes): checkpoints, tables, figures, downloads, caches, runs",
+        "Full disk (writes that fail with ENOSPC after any number of bytes): "
+        "checkpoints, tables, figures, downloads, caches, runs",
         sum(n.values()),
-        f"{n['refused']} errors that name the file, {n['fitted']} fitted; earlier results intact, nothing half-written, works once there is room",
+        f"{n['refused']} errors that name the file, {n['fitted']} fitted; "
+        "earlier results intact, nothing half-written, works once there is room",
     )
 
 
@@ -342,13 +378,18 @@ LIMITED = """
 import resource, signal, sys
 from tests.test_faults_files import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-folder = Path(sys.argv[1]); warnings.simplefilter('ignore')
+warnings.simplefilter('ignore')
+folder = Path(sys.argv[1])
 writers(folder)
-if sys.argv[2] != 'tmpfs': resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+if sys.argv[2] != 'tmpfs':
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 out = {}
 for name, write in writers(folder).items():
-    try: write(); out[name] = 'written'
-    except OSError as e: out[name] = f'{e.strerror}: {e.filename}'
+    try:
+        write()
+        out[name] = 'written'
+    except OSError as e:
+        out[name] = f'{e.strerror}: {e.filename}'
 print(json.dumps(out))
 """
 
@@ -545,7 +586,8 @@ def test_rotten_decoded_images(tmp_path, pictures, tried):
     tried(
         "Decoded CIFAR-10 with flipped bits, zeroed, cut, grown, emptied",
         sum(n.values()),
-        f"{n['set aside']} set aside, said and decoded again, {n['harmless']} in bytes nobody reads; never other images",
+        f"{n['set aside']} set aside, said and decoded again, {n['harmless']} in bytes nobody reads; "
+        "never other images",
     )
 
 

@@ -1,4 +1,4 @@
-"Odd networks, training that goes wrong, and training that goes on for long: a number within its bounds, or an error that says why."
+"Odd networks, training that goes wrong or on for long: a number within its bounds, or an error that says why."
 
 import gc, io, math, os, threading, warnings
 from collections import Counter, OrderedDict, namedtuple
@@ -494,7 +494,7 @@ POLICIES = {
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("fault", SPOILED)
 def test_training_that_goes_wrong(fault, policy, layerwise, tried):
-    "Bounds hold, nothing is infinite, one warning; a network that knows nothing does not get the highest LR for rounding errors."
+    "Bounds hold, nothing is infinite, one warning; who knows nothing does not get the highest LR for rounding errors."
     model = Net()
     opt = torch.optim.SGD(layer_groups(model) if layerwise else model.parameters(), lr=0.05)
     s = MutualInformationLR(
@@ -518,7 +518,8 @@ def test_training_that_goes_wrong(fault, policy, layerwise, tried):
     assert sum("not finite and positive" in m for m in said) == 1 and len(said) == 1, said
     assert len({tuple(r["next_lr"]) for r in s.history[3:]}) == 1 or layerwise, "held"
     tried(
-        "Training gone wrong: NaN loss, dead, constant, overflowing and infinite activations, by four policies, per network and per layer",
+        "Training gone wrong: NaN loss, dead, constant, overflowing and infinite activations, "
+        "by four policies, per network and per layer",
         10,
         "LR finite and within bounds after every epoch, the user told once",
     )
@@ -682,5 +683,6 @@ def test_soak(tried):
     tried(
         f"Soak: {epochs:,} epochs with the scheduler attached, layer-wise",
         epochs,
-        f"{grown:+.1f} MiB, {per:.1f} objects an epoch (the history), file handles, threads and hooks unchanged; checkpoint {len(f.getvalue()) / 1024:.0f} KiB",
+        f"{grown:+.1f} MiB, {per:.1f} objects an epoch (the history), file handles, threads and hooks unchanged; "
+        f"checkpoint {len(f.getvalue()) / 1024:.0f} KiB",
     )

@@ -1,4 +1,4 @@
-"What figure notebooks can be given: every field of `Settings` reaches the runs, what is unknown or of the wrong kind ends them."
+"What figure notebooks can be given: every field of `Settings` reaches the runs; an unknown or wrong one ends them."
 
 import json, os, subprocess, sys
 from dataclasses import fields

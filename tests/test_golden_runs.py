@@ -2,9 +2,10 @@
 
 `python -m tests.test_golden_runs` writes the numbers anew, for when they are meant to change.
 
-Not bit for bit: another processor sums floats in another order. In six epochs on 300 images that stays at rounding (a millionth of
-a loss), whereas a different seed, neighbour, plan or constant shows in the second digit; the last test says so. An image on the fence
-may change sides, and with it a neighbour of the estimate, so accuracies may differ by one image and estimates by a fiftieth of a bit.
+Not bit for bit: another processor sums floats in another order. In six epochs on 300 images that stays at rounding (a
+millionth of a loss), whereas a different seed, neighbour, plan or constant shows in the second digit; the last test
+says so. An image on the fence may change sides, and with it a neighbour of the estimate, so accuracies may differ by
+one image and estimates by a fiftieth of a bit.
 """
 
 import json, tempfile

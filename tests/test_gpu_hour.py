@@ -53,7 +53,7 @@ def test_rehearsal(results, monkeypatch, capsys):
 
 
 def test_a_slice_ends_between_epochs_and_the_next_goes_on(results, clock):
-    "The clock is looked at after each epoch but the last, the first two at seconds 0 and 1; the epoch under way is lost."
+    "The clock is looked at after each epoch but the last, first at seconds 0 and 1; the epoch under way is lost."
     gpu.train_all([SMALL], 1, 1.5)
     assert len(gpu.history(SMALL)) == 2 and gpu.epochs_left([SMALL]) == 2
     gpu.train_all([SMALL], 1, 1000)

@@ -1,4 +1,7 @@
-"What the notebooks of nbs/integrations cannot check: TensorBoard's files, Lightning's other name, and libraries that are not installed."
+"""What the notebooks of nbs/integrations cannot check.
+
+TensorBoard's files, Lightning's other name, and libraries that are not installed.
+"""
 
 import subprocess, sys
 from importlib.util import find_spec
@@ -27,10 +30,12 @@ def test_tensorboard_has_the_history(tmp_path):
 
 
 def test_a_library_is_imported_when_asked_for():
-    done = python(
-        "import sys, milr.integrations; print([m for m in ('lightning', 'pytorch_lightning', 'transformers', 'torch') if m in sys.modules], dir(milr.integrations)[-2:])"
-    )
-    assert done.stdout.startswith("[]"), done.stdout + done.stderr
+    done = python("""
+import sys, milr.integrations
+names = dir(milr.integrations)
+print([module for module in ("lightning", "pytorch_lightning", "transformers", "torch") if module in sys.modules])
+""")
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -49,13 +54,15 @@ WITHOUT_TORCHVISION = """
 import importlib.metadata, importlib.util, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torchvision": raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.split(".")[0] == "torchvision":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 def without(function, answer):
     def call(name, *more):
         return answer(name) if name.split(".")[0] == "torchvision" else function(name, *more)
     return call
-def refuse(name): raise importlib.metadata.PackageNotFoundError(name)
+def refuse(name):
+    raise importlib.metadata.PackageNotFoundError(name)
 importlib.util.find_spec = without(importlib.util.find_spec, lambda name: None)
 importlib.metadata.distribution = without(importlib.metadata.distribution, refuse)
 importlib.metadata.version = without(importlib.metadata.version, refuse)
@@ -69,28 +76,40 @@ importlib.metadata.version = without(importlib.metadata.version, refuse)
 def test_a_callback_needs_no_torchvision(name, library):
     if not find_spec(library):
         pytest.skip(f"{library} is not installed")
-    done = python(
-        f"{WITHOUT_TORCHVISION}from milr.integrations import {name}; print({name}.__name__, 'milr.lab.data' in sys.modules, 'torchvision' in sys.modules)"
-    )
+    done = python(f"""{WITHOUT_TORCHVISION}
+from milr.integrations import {name}
+print({name}.__name__, "milr.lab.data" in sys.modules, "torchvision" in sys.modules)
+""")
     assert done.stdout.strip() == f"{name} False False", done.stderr[-2000:]
 
 
+# Of a Lightning trainer.
+QUIET = """quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+quiet["accelerator"] = "cpu"
+"""
+
+
 def test_lightning_under_its_other_name():
-    done = python("""
-import warnings, logging; warnings.simplefilter("ignore")
-from milr.vision import get_torchvision; get_torchvision()      # beside a CPU build of torch
+    done = python(f"""
+import logging, warnings
+warnings.simplefilter("ignore")
+from milr.vision import get_torchvision
+get_torchvision() # beside a CPU build of torch
 import pytorch_lightning as pl, torch
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 from milr import ChangePolicy
 from milr.integrations import MutualInformationLRCallback
 class Net(pl.LightningModule):
-    def __init__(self): super().__init__(); self.net = torch.nn.Linear(3, 2)
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(3, 2)
     def training_step(self, batch, i): return self.net(batch[0]).sum()
     def configure_optimizers(self): return torch.optim.SGD(self.parameters(), lr=.5)
 given = iter((1., 2., 2.5))
 mi = MutualInformationLRCallback(ChangePolicy(), lambda: next(given))
 data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 3)), batch_size=4)
-pl.Trainer(max_epochs=3, callbacks=[mi], logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu").fit(Net(), data)
+{QUIET}
+pl.Trainer(max_epochs=3, callbacks=[mi], **quiet).fit(Net(), data)
 print(isinstance(mi, pl.Callback), [r["branch"][0] for r in mi.history])
 """)
     assert done.stdout.strip().endswith("True ['start', 'increase', 'increase']"), done.stdout + done.stderr[-3000:]
@@ -99,8 +118,9 @@ print(isinstance(mi, pl.Callback), [r["branch"][0] for r in mi.history])
 def test_lightning_keeps_the_rate_of_the_optimizer():
     if not find_spec("lightning"):
         pytest.skip("lightning is not installed")
-    done = python("""
-import warnings; warnings.simplefilter("ignore")
+    done = python(f"""
+import warnings
+warnings.simplefilter("ignore")
 import torch
 from milr import ChangePolicy
 from milr.integrations import MutualInformationLRCallback
@@ -114,7 +134,7 @@ class Net(L.LightningModule):
 given = iter((1., 2., 1., 2.))
 mi = MutualInformationLRCallback(ChangePolicy(), lambda: next(given))
 data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 3)), batch_size=4)
-quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+{QUIET}
 L.Trainer(max_epochs=4, callbacks=[mi], **quiet).fit(Net(), data)
 print([round(r["lr"][0], 6) for r in mi.history])
 """)
@@ -125,7 +145,8 @@ def test_transformers_keeps_the_rate_of_the_arguments(tmp_path):
     if not find_spec("transformers") or not find_spec("accelerate"):
         pytest.skip("transformers or accelerate is not installed")
     done = python(f"""
-import warnings; warnings.simplefilter("ignore")
+import warnings
+warnings.simplefilter("ignore")
 import torch
 from milr import ChangePolicy
 from milr.integrations import MutualInformationTrainerCallback
@@ -134,12 +155,15 @@ class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.net = torch.nn.Linear(3, 1)
-    def forward(self, x, labels=None): return dict(loss=(self.net(x)[:, 0] - labels).square().mean(), logits=self.net(x))
+    def forward(self, x, labels=None):
+        y = self.net(x)
+        return dict(loss=(y[:, 0] - labels).square().mean(), logits=y)
 given = iter((1., 2., 1., 2.))
 mi = MutualInformationTrainerCallback(ChangePolicy(), lambda: next(given))
 rows = [dict(x=torch.ones(3), labels=torch.tensor(1.))]*8
-args = TrainingArguments({str(tmp_path)!r}, num_train_epochs=4, learning_rate=3e-4, per_device_train_batch_size=4, lr_scheduler_type="constant",
-    report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", logging_strategy="no")
+quiet = dict(report_to=[], disable_tqdm=True, save_strategy="no", logging_strategy="no")
+args = TrainingArguments({str(tmp_path)!r}, num_train_epochs=4, learning_rate=3e-4, per_device_train_batch_size=4,
+    lr_scheduler_type="constant", use_cpu=True, **quiet)
 Trainer(Net(), args, train_dataset=rows, callbacks=[mi]).train()
 print([sorted(set(round(lr, 6) for lr in r["lr"])) for r in mi.history])
 """)

@@ -123,7 +123,7 @@ def test_products_count_as_the_plain_path_does(seed, k, kind, chunk, precision):
 
 
 def test_few_pairs_are_measured_twice():
-    "What a product saves: of ten classes in 3000 dimensions less than one pair in a hundred is in doubt, with TF32 one in ten."
+    "What a product saves: of ten classes in 3000 dimensions under 1 % of the pairs are in doubt, with TF32 under 10 %."
     gen = torch.Generator().manual_seed(0)
     y = torch.arange(1000) % 10
     x = torch.relu(torch.randn(10, 3000, generator=gen)[y] + torch.randn(1000, 3000, generator=gen))
@@ -156,7 +156,7 @@ def test_a_setting_of_products_that_torch_cannot_report_is_the_coarsest():
 @few
 @given(seeds, st.integers(2, 6), st.sampled_from([0.1, 0.3, 1 / 7]))
 def test_crowds_on_decimals(seed, k, step):
-    "Many copies on a lattice whose steps are rounded, so that a difference and a sum disagree about who is at the radius."
+    "Copies on a lattice whose steps are rounded, so that a difference and a sum disagree about who is at the radius."
     gen = torch.Generator().manual_seed(seed)
     y = torch.randint(0, 3, (150,), generator=gen)
     x = step * torch.randint(0, 9, (150, 1), generator=gen).double() + step * y[:, None] * torch.randint(
@@ -441,7 +441,10 @@ def test_projection_never_invents():
 
 @pytest.mark.parametrize("kind, noise", [("means", 60), ("spreads", 0), ("both", 12)])
 def test_projection_is_near_the_truth(kind, noise):
-    "Classes that differ by their mean, by their spread, or both, among features that tell nothing; the truth by Monte Carlo. Then in another unit."
+    """Classes that differ by their mean, by their spread, or both, among features that tell nothing.
+
+    The truth is by Monte Carlo. Then in another unit.
+    """
     C, d, n = 3, 3, 1500
     gen = torch.Generator().manual_seed(0)
     means = 2 * torch.randn(C, d, generator=gen) if kind != "spreads" else torch.zeros(C, d)
@@ -467,7 +470,16 @@ def test_projection_is_near_the_truth(kind, noise):
 
 
 def test_without_numba():
-    code = "import sys; sys.modules['numba'] = None\nimport torch; from milr.mi import mutual_information as mi; from milr.neighbours import choose_path\ng = torch.Generator().manual_seed(0); x = torch.randn(200, 40, generator=g); y = torch.arange(200) % 4\nassert choose_path('auto', 200, 40, 2., True) == 'torch'; print(repr(float(mi(x, y))))"
+    code = """
+import sys
+sys.modules["numba"] = None
+import torch
+from milr.mi import mutual_information
+from milr.neighbours import choose_path
+assert choose_path("auto", 200, 40, 2., True) == "torch"
+x, y = torch.randn(200, 40, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 4
+print(repr(float(mutual_information(x, y))))
+"""
     gen = torch.Generator().manual_seed(0)
     x, y = torch.randn(200, 40, generator=gen), torch.arange(200) % 4
     plain = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -491,10 +503,19 @@ print(sorted(slow & set(sys.modules)))
 
 def peak(code):
     "Growth of a fresh process's memory in MiB while `code` runs, after inputs and compiled code are in place."
-    head = "import torch; from tests.memory import peak; from milr import mutual_information as mi; torch.set_num_threads(1)\nx = torch.randn(60000, 10); y = torch.arange(60000) % 10\nmi(x[:500], y[:500]); mi(x[:500, :2], y[:500])\n"
+    program = f"""
+import torch
+from tests.memory import peak
+from milr import mutual_information as mi
+torch.set_num_threads(1)
+x, y = torch.randn(60000, 10), torch.arange(60000) % 10
+mi(x[:500], y[:500])
+mi(x[:500, :2], y[:500])
+print(peak(lambda: {code}))
+"""
     return float(
         subprocess.run(
-            [sys.executable, "-c", f"{head}print(peak(lambda: {code}))"],
+            [sys.executable, "-c", program],
             cwd=Path(__file__).parent.parent,
             capture_output=True,
             text=True,

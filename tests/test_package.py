@@ -1,4 +1,7 @@
-"Wheel and sdist install in an empty environment and run the README's example. Minutes and gigabytes, so only on demand: MILR_SLOW=1 python -m pytest tests/test_package.py"
+"""Wheel and sdist install in an empty environment and run the README's example.
+
+Minutes and gigabytes, so only on demand: `MILR_SLOW=1 python -m pytest tests/test_package.py`.
+"""
 
 import os, re, subprocess, sys
 import pytest

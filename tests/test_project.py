@@ -87,10 +87,16 @@ ALONE = """
 import os, sys, torch, numba, papermill, matplotlib.pyplot, scipy.stats, sklearn   # what is not ours: once for all
 failed = []
 for name in sys.argv[1:]:
-    if (child := os.fork()) == 0:
-        try: __import__(name); os._exit(0)
-        except BaseException as e: print(f"{name}: {e!r}", file=sys.stderr, flush=True); os._exit(1)
-    if os.waitpid(child, 0)[1]: failed.append(name)
+    child = os.fork()
+    if child == 0:
+        try:
+            __import__(name)
+        except BaseException as e:
+            print(f"{name}: {e!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
 sys.exit(f"cannot be imported alone: {failed}" if failed else 0)
 """
 

@@ -13,7 +13,8 @@ from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, 
 RUNS = Path(__file__).parent.parent / "figures" / "runs"
 RECORDS = sorted(RUNS.rglob("*.json"))
 
-# What a record leaves unsaid means these. A new field may join, with a default under which the recorded runs are what they were.
+# What a record leaves unsaid means these. A new field may join, with a default under which the recorded runs are what
+# they were.
 DEFAULTS = dict(
     method="value_change",
     seed=0,

@@ -73,7 +73,7 @@ def test_the_limit_tends_to_the_entropy():
 
 
 def test_the_reference_leaves_out_the_labels_that_the_estimate_leaves_out():
-    "600 samples in 100 classes of six, 400 alone in theirs: a layer that knows every class must be able to reach the reference."
+    "600 samples in 100 classes of six, 400 alone in theirs: a layer that knows every class must reach the reference."
     y = torch.cat([torch.arange(600) % 100, 1000 + torch.arange(400)])
     x = y[:, None] * 1000.0 + torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
     perfect = float(mutual_information(x, y))

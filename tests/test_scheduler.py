@@ -775,7 +775,7 @@ def test_a_dead_start_in_the_laboratory_is_said(tmp_path):
 
 
 class LikeSkorch:
-    "What skorch's callback LRScheduler does with a schedule: made with last_epoch= when a fit begins, stepped after each epoch."
+    "What skorch's LRScheduler does with a schedule: made with last_epoch= when a fit begins, stepped after each epoch."
 
     def __init__(self, schedule):
         self.schedule, self.epochs = schedule, 0

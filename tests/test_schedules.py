@@ -246,8 +246,11 @@ def without_seconds(rows):
     ],
 )
 def test_a_trial_on_a_gpu_that_is_not_there(t, method, monkeypatch):
-    """Networks, data, range test and probe get there, and nothing mixes devices; the numbers are a CPU's, so they are the CPU's but for rounding.
-    What it cannot see: a GPU's kernels and random numbers, and its clock."""
+    """Networks, data, range test and probe get there, and nothing mixes devices.
+
+    The numbers are a CPU's, so they are the CPU's but for rounding. What it cannot see: a GPU's kernels and random
+    numbers, and its clock.
+    """
     expected = without_seconds(rows_of(Trial(t, method)))
     with fake_cuda(monkeypatch):
         found = without_seconds(rows_of(Trial(t, method, device="cuda")))

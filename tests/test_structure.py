@@ -36,7 +36,7 @@ STANDS_ABOVE = {"01_mi.ipynb": "04_neighbours.ipynb, on top"}
 
 
 def floor(module):
-    "Where a module stands: what a reader may skip at the bottom, then the core in its order, integrations, the laboratory."
+    "Where a module stands: what a reader may skip at the bottom, then the core in its order, integrations, the lab."
     book = BOOKS[module]
     folder, _, name = book.rpartition("/")
     name = STANDS_ABOVE.get(name, name)
@@ -82,22 +82,27 @@ WITHOUT_THE_LAB = """
 import importlib.util, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ABSENT: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.split(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in ABSENT else found(name, package)
 """
 USE = """
 import importlib, milr, milr.integrations, torch
-for name in milr.__all__: getattr(milr, name)
-for module in MODULES: importlib.import_module(module)
+for name in milr.__all__:
+    getattr(milr, name)
+for module in MODULES:
+    importlib.import_module(module)
 x, y = torch.rand(60, 5), torch.arange(60) % 3
 model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=.01)
 probe = milr.LayerProbe(model, x, y, samples=60)
 scheduler = milr.MutualInformationLR(optimizer, milr.ValueChangePolicy(), probe=probe)
-for _ in range(2): scheduler.step()
-print(len(scheduler.history), float(milr.mutual_information(x, x + .1*torch.rand(60, 5))) > 1, float(milr.reference_mi(x, y)) > 1)
+for _ in range(2):
+    scheduler.step()
+estimate = milr.mutual_information(x, x + .1*torch.rand(60, 5))
+print(len(scheduler.history), float(estimate) > 1, float(milr.reference_mi(x, y)) > 1)
 print(sorted({name.split(".")[0] for name in sys.modules} & ABSENT))
 """
 
@@ -155,7 +160,7 @@ PRIVATE = private_names()
 
 
 def private_uses(text):
-    "The private names of milr that a test imports, reads or names in a text, also in the programs that it holds as texts."
+    "The private names of milr that a test imports, reads or names in a text, also in programs that it holds as texts."
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "milr":
             yield from (alias.name for alias in node.names if PRIVATE_NAME.fullmatch(alias.name))

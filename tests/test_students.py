@@ -1,4 +1,4 @@
-"What a student meets: notebooks that open with what they teach, formulas that are drawn, and machines that cost nothing."
+"What a student meets: notebooks that open with what they teach, formulas that are drawn, machines that cost nothing."
 
 import copy, json, os, re, sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
