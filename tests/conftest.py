@@ -1,6 +1,6 @@
 "Shared by all tests. Two workers of one thread each use two cores better than torch's threads would."
 
-import json, os, subprocess, sys
+import json, os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process a test starts compiles torch anew
@@ -24,25 +24,3 @@ def tried():
                 f.write(json.dumps(dict(fault=fault, times=times, outcome=outcome), ensure_ascii=False) + "\n")
 
     return note
-
-
-@pytest.fixture(scope="session")
-def papermill():
-    """Run papermill; again where the kernel died before its first cell.
-
-    As it does now and then, when another process has taken one of its ports.
-    """
-
-    def run(*arguments, **kw):
-        for _ in range(3):
-            r = subprocess.run(
-                [Path(sys.executable).parent / "papermill", *arguments, "--no-progress-bar", "--start-timeout", "300"],
-                capture_output=True,
-                text=True,
-                **kw,
-            )
-            if "Kernel died before replying" not in r.stderr:
-                break
-        assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
-
-    return run

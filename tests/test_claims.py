@@ -3,7 +3,6 @@
 import json, re
 from functools import lru_cache
 from pathlib import Path
-import pytest
 from milr.lab.answers import answer_lines, solved, summary_rows, summary_table
 from milr.lab.claims import (
     CIFAR10_CLAIMS,
@@ -15,6 +14,7 @@ from milr.lab.claims import (
     run_rows_of,
     violations,
 )
+from milr.lab.cli import execute_notebook
 from milr.lab.plots import markdown_table
 from milr.lab.protocol import recorded
 from milr.lab.settings import Settings
@@ -127,15 +127,8 @@ def test_a_changed_record_is_noticed(tmp_path):
     assert markdown_table(summary_rows(results(tmp_path))) != markdown_table(summary_rows(found()))
 
 
-def test_the_study_runs_from_its_records(tmp_path, papermill):
+def test_the_study_runs_from_its_records(tmp_path):
     "In seconds, without training; where a notebook has no such parameter, it says so."
-    papermill(
-        ROOT / "nbs" / "studies" / "reproduction.ipynb",
-        tmp_path / "out.ipynb",
-        "-p",
-        "out",
-        tmp_path / "files",
-        "--cwd",
-        ROOT,
-    )
+    study = ROOT / "nbs" / "studies" / "reproduction.ipynb"
+    execute_notebook(study, tmp_path / "out.ipynb", dict(out=str(tmp_path / "files")), ROOT)
     assert {p.suffix for p in (tmp_path / "files").glob("reproduction.*")} == {".csv", ".json", ".png", ".svg"}

@@ -1,9 +1,8 @@
 "A stored number is void when code it depends on changes, however far away, and not otherwise."
 
-import importlib, os, subprocess, sys
-from pathlib import Path
+import importlib, subprocess, sys
 import pytest, torch
-from milr.codehash import code_hash, function_hash, imports_of, source_file, sources_of
+from milr.codehash import code_hash, function_hash, sources_of
 from milr.reference import mi_by_sample_size
 
 CHAIN = dict(

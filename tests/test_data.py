@@ -1,6 +1,6 @@
 "Downloads against a local server that misbehaves, and data sets against bad input."
 
-import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarfile, threading, time, warnings
+import gzip, hashlib, http.server, io, os, pickle, socket, subprocess, sys, tarfile, threading, time
 import numpy as np, pytest, torch
 from milr.lab import data, files
 from milr.lab.data import DataUnavailable, load_dataset, read_dataset

@@ -880,7 +880,7 @@ NASTY = [
 
 def test_notebook_parameters_are_only_values(tmp_path, tried):
     "What papermill writes into a notebook for a parameter is a literal of that value, whatever the text."
-    import nbformat, papermill
+    import nbformat
     from papermill.parameterize import parameterize_notebook
     from milr.lab.cli import parameter_from_text
 

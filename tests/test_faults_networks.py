@@ -1,7 +1,7 @@
 "Odd networks, training that goes wrong or on for long: a number within its bounds, or an error that says why."
 
 import gc, io, math, os, threading, warnings
-from collections import Counter, OrderedDict, namedtuple
+from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 import pytest, torch
 from torch import nn

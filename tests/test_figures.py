@@ -1,10 +1,9 @@
 "What figure notebooks can be given: every field of `Settings` reaches the runs; an unknown or wrong one ends them."
 
-import json, os, subprocess, sys
+import json, re, subprocess, sys
 from dataclasses import fields
-from pathlib import Path
 import pytest
-from milr.lab.cli import main
+from milr.lab.cli import execute_notebook, main
 from milr.lab.settings import Settings
 from milr.lab.store import Run, save_record
 from milr.lab.figure_runs import figure_rows
@@ -97,53 +96,23 @@ def test_kinds_are_checked(bad, says):
         parameters("fig5", bad)
 
 
+FIG6 = "nbs/figures/fig6_layerwise.ipynb"
+
+
 def test_an_unknown_parameter_ends_papermill(root, tmp_path):
-    r = subprocess.run(
-        [
-            Path(sys.executable).parent / "papermill",
-            root / "nbs/figures/fig6_layerwise.ipynb",
-            tmp_path / "out.ipynb",
-            "-p",
-            "preset",
-            "smoke",
-            "-p",
-            "epsilonn",
-            "0.001",
-            "-p",
-            "out",
-            tmp_path / "files",
-            "--no-progress-bar",
-            "--start-timeout",
-            "300",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert (
-        r.returncode != 0
-        and "fig6 has no parameter epsilonn (did you mean epsilon?); it has preset, out, seeds, records" in r.stderr
-    )
+    from papermill import PapermillExecutionError
+
+    given = dict(preset="smoke", epsilonn=0.001, out=str(tmp_path / "files"))
+    says = "fig6 has no parameter epsilonn (did you mean epsilon?); it has preset, out, seeds, records"
+    with pytest.raises(PapermillExecutionError, match=re.escape(says)):
+        execute_notebook(root / FIG6, tmp_path / "out.ipynb", given, root)
     assert not (tmp_path / "files").exists()
 
 
-def test_a_setting_under_papermill(root, tmp_path, papermill):
-    papermill(
-        root / "nbs/figures/fig6_layerwise.ipynb",
-        tmp_path / "out.ipynb",
-        "-p",
-        "preset",
-        "smoke",
-        "-p",
-        "epsilon",
-        "0.001",
-        "-p",
-        "k",
-        "4",
-        "-p",
-        "out",
-        tmp_path / "files",
-        env=os.environ | {"MILR_RUNS": str(tmp_path / "runs")},
-    )
+def test_a_setting_under_papermill(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "runs"))
+    given = dict(preset="smoke", epsilon=0.001, k=4, out=str(tmp_path / "files"))
+    execute_notebook(root / FIG6, tmp_path / "out.ipynb", given, root)
     settings = [json.loads(f.read_text()) for f in (tmp_path / "runs").glob("*/settings.json")]
     assert [(s["epsilon"], s["k"]) for s in settings] == [(0.001, 4)] * 2
     facts = json.loads((tmp_path / "files" / "fig6_layerwise.json").read_text())

@@ -21,7 +21,7 @@ from torch.utils.data import (
 from milr.mi import mutual_information
 from milr.lab.models import build_model, cifar10_cnn, mnist_cnn
 from milr.forward import clean_name, kept_random_state, unwrap
-from milr.layers import in_passes, named_layers
+from milr.layers import in_passes
 from milr.probe import LayerProbe, to_probabilities
 from milr.reference import reference_mi
 from milr.vision import get_torchvision

@@ -1,8 +1,10 @@
 "The notebooks are the source: export is in sync, notebooks are clean and run, modules import alone."
 
-import json, os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
+from milr.lab.cli import execute_notebook
+from tests.notebooks import outcome
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -112,32 +114,17 @@ def test_each_module_imports_alone():
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs(notebook, tmp_path):
     "Every cell of a notebook, its tests among them."
-    r = subprocess.run(
-        [BIN / "nbdev_test", "--path", ROOT / "nbs" / notebook, "--n_workers", "0", "--do_print"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    code, said = outcome(ROOT / "nbs" / notebook, tmp_path / "said")
+    assert code == 0, said[-3000:]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_figure_runs_at_smoke(figure, tmp_path, papermill):
+def test_figure_runs_at_smoke(figure, tmp_path, monkeypatch):
     "Papermill runs a figure's notebook; it writes its files and leaves no others."
     name = Path(figure).name
-    papermill(
-        ROOT / "nbs" / f"{figure}.ipynb",
-        tmp_path / "out.ipynb",
-        "-p",
-        "preset",
-        "smoke",
-        "-p",
-        "out",
-        tmp_path / "files",
-        "--cwd",
-        tmp_path,
-        env=os.environ | {"MILR_RUNS": str(tmp_path / "runs")},
-    )
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "runs"))
+    given = dict(preset="smoke", out=str(tmp_path / "files"))
+    execute_notebook(ROOT / "nbs" / f"{figure}.ipynb", tmp_path / "out.ipynb", given, tmp_path)
     assert {p.suffix for p in (tmp_path / "files").glob(f"{name}.*")} == {".csv", ".json", ".png", ".svg"}
     assert all(p.name.startswith(name) for p in (tmp_path / "files").iterdir())
     assert (tmp_path / "files" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"

@@ -7,7 +7,6 @@ from hypothesis import given, settings, strategies as st
 from milr.codehash import code_hash
 from milr.lab.benchmark import read_trials, run_trial, save_trials, trial_hash
 from milr.lab.opponents import CONTROLS
-from milr.lab.heldout import GENERATED
 from milr.lab.protocol import Interval
 from milr.lab.rivals import METHODS, Job, Trial, rows_of
 from milr.lab.ruler import (

@@ -4,11 +4,12 @@ import json, math, os
 from dataclasses import replace
 import pytest, torch
 import torch.nn.functional as F
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
+from milr.lab.cli import execute_notebook
 from milr.lab.rivals import METHODS, Trial, rows_of, sampled
-from milr.lab.tasks import Meter, Task, score, task_data, task_model
+from milr.lab.tasks import Meter, Task, task_data, task_model
 from tests.fake_cuda import fake_cuda
 from milr.lab.benchmark import (
     PILOT_SEEDS,
@@ -318,21 +319,9 @@ def test_unknown_measures_are_refused():
 
 
 @pytest.mark.skipif(not os.environ.get("MILR_SLOW"), reason="half a minute; set MILR_SLOW=1")
-def test_the_study_runs_at_smoke(root, tmp_path, papermill):
-    papermill(
-        root / "nbs" / "studies" / "schedules.ipynb",
-        tmp_path / "out.ipynb",
-        "-p",
-        "preset",
-        "smoke",
-        "-p",
-        "jobs",
-        "1",
-        "-p",
-        "out",
-        tmp_path / "files",
-        "--cwd",
-        tmp_path,
-        env=os.environ | {"MILR_RUNS": str(tmp_path / "runs")},
-    )
+def test_the_study_runs_at_smoke(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "runs"))
+    study = root / "nbs" / "studies" / "schedules.ipynb"
+    given = dict(preset="smoke", jobs=1, out=str(tmp_path / "files"))
+    execute_notebook(study, tmp_path / "out.ipynb", given, tmp_path)
     assert {p.name for p in (tmp_path / "files").iterdir()} == {f"schedules.{e}" for e in ("png", "svg", "csv", "json")}

@@ -1,0 +1,33 @@
+"""Runs notebooks, each in a process of its own that has imported nothing of milr.
+
+What else takes seconds to import, torch above all, a server imports once; it forks for each notebook, as Python's
+multiprocessing has it.
+"""
+
+import multiprocessing, os, sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SLOW_TO_IMPORT = ["matplotlib.pyplot", "nbdev.test", "numba", "scipy.stats", "sklearn.datasets", "torch", __name__]
+
+
+def run(notebook, said):
+    "Run all cells as `nbdev_test` does; what it prints goes into the file `said`."
+    from nbdev.test import nbdev_test
+
+    with open(said, "w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.stdin = open(os.devnull)
+    os.chdir(ROOT)
+    nbdev_test(path=str(notebook), n_workers=0, do_print=True)
+
+
+def outcome(notebook, said):
+    "Exit code of a notebook, and what it printed."
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(SLOW_TO_IMPORT)
+    process = server.Process(target=run, args=(notebook, said))
+    process.start()
+    process.join()
+    return process.exitcode, Path(said).read_text(errors="replace")
