@@ -26,15 +26,22 @@ def test_missing_data_is_one_line(root, tmp_path):
     assert r.returncode == 1 and "does not exist" in r.stderr and len(r.stderr.splitlines()) == 1
 
 
-def test_runs_are_listed(root, tmp_path):
+def test_runs_are_listed(root, tmp_path, monkeypatch, capsys):
+    "By the command in its own process; then in other forms, by what it calls."
+    from milr.lab.cli import main
     from tests.test_experiments import SMALL, replace, run
 
+    def listed(form):
+        assert main(["runs", form]) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path))
     run(replace(SMALL, epochs=1), tmp_path)
-    out = milr("runs", cwd=root, MILR_RUNS=str(tmp_path)).stdout
+    out = milr("runs", cwd=root).stdout
     assert "finished value_change seed=0" in out and "epochs=1" in out
-    (row,) = json.loads(milr("runs", "--json", cwd=root, MILR_RUNS=str(tmp_path)).stdout)
+    (row,) = json.loads(listed("--json"))
     assert row["epochs"] == 1 and 0 <= row["accuracy"] <= 1
-    table = csv.DictReader(io.StringIO(milr("runs", "--csv", cwd=root, MILR_RUNS=str(tmp_path)).stdout))
+    table = csv.DictReader(io.StringIO(listed("--csv")))
     assert [(r["hash"], float(r["accuracy"]), r["epochs"]) for r in table] == [(row["hash"], row["accuracy"], "1")]
 
 
@@ -49,27 +56,31 @@ def test_no_jobs(root):
     assert r.returncode == 1 and "--jobs must be at least 1" in r.stderr
 
 
-def test_figure_from_records(root, tmp_path):
+def test_figure_from_records(root, tmp_path, monkeypatch):
     "A figure's runs are recorded; from the records it is drawn again with the same table and without computing."
+    from milr.lab.cli import main
+
     figure = ("figure", "fig6", "--preset", "smoke")
     records = str(tmp_path / "records")
     r = milr(*figure, "--record", records, "--out", str(tmp_path / "a"), cwd=root, MILR_RUNS=str(tmp_path / "runs"))
     assert r.returncode == 0, r.stderr
-    r = milr(
-        *figure, "--from-records", records, "--out", str(tmp_path / "b"), cwd=root, MILR_RUNS=str(tmp_path / "none")
-    )
-    assert r.returncode == 0, r.stderr
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "none"))
+    assert main([*figure, "--from-records", records, "--out", str(tmp_path / "b")]) == 0
     a, b = ((tmp_path / f / "fig6_layerwise.csv").read_text() for f in "ab")
     assert a == b and len(os.listdir(records)) == 2 and not (tmp_path / "none").exists()
 
 
-def test_figure_without_its_records(root, tmp_path):
-    r = milr(
-        "figure", "fig3", "--preset", "smoke", "--from-records", str(tmp_path), "--out", str(tmp_path / "out"), cwd=root
-    )
-    assert r.returncode == 1 and "is not among the records" in r.stderr and "Traceback" not in r.stderr
-    r = milr("figure", "fig3", "--from-records", "a", "--record", "b", cwd=root)
-    assert r.returncode == 1 and "give one of them" in r.stderr
+def test_figure_without_its_records(root, tmp_path, monkeypatch, capsys):
+    from milr.lab.cli import main
+
+    monkeypatch.chdir(root)
+    figure = ("figure", "fig3", "--preset", "smoke")
+    assert main([*figure, "--from-records", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "is not among the records" in error and "Traceback" not in error
+    assert main(["figure", "fig3", "--from-records", "a", "--record", "b"]) == 1
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_a_kernel_that_dies_is_named(root, tmp_path):

@@ -63,27 +63,23 @@ def test_the_notebooks_travel(root, installed):
     assert theirs == ours and len(theirs) == 6
 
 
+def test_it_is_the_unpacked_package_that_runs(installed, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    code = "from importlib.util import find_spec; print(find_spec('milr').origin)"
+    where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert Path(where.stdout.strip()).is_relative_to(installed), "the tests look at another installation"
+
+
+FIG6 = ("figure", "fig6", "--preset", "smoke")
+
+
 def test_a_figure_is_drawn_outside_a_clone(installed, tmp_path):
-    code = "import milr; print(milr.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(installed), "the test looks at another installation"
-    done = milr(installed, tmp_path, "figure", "fig3", "--preset", "smoke")
-    assert done.returncode == 0, done.stderr
-    assert {p.suffix for p in (tmp_path / "figures" / "smoke").iterdir()} == {".csv", ".ipynb", ".json", ".png", ".svg"}
-    assert str(installed) not in (tmp_path / "figures" / "smoke" / "fig3_mnist.ipynb").read_text(encoding="utf-8")
-
-
-def test_what_is_run_again_is_what_was_stored(installed, tmp_path):
-    "A dry run runs nothing, and counts what is there."
-    dry = ("figure", "fig6", "--preset", "smoke", "--dry-run")
-    assert milr(installed, tmp_path, *dry).stdout.endswith("2 runs, 0 stored\n")
+    "A dry run, which runs nothing, counts what is stored before and after."
+    assert milr(installed, tmp_path, *FIG6, "--dry-run").stdout.endswith("2 runs, 0 stored\n")
     assert not (tmp_path / "figures").exists() and not (tmp_path / "runs").exists()
-    done = milr(installed, tmp_path, "figure", "fig6", "--preset", "smoke")
+    done = milr(installed, tmp_path, *FIG6)
     assert done.returncode == 0, done.stderr
-    assert milr(installed, tmp_path, *dry).stdout.endswith("2 runs, 2 stored\n")
+    folder = tmp_path / "figures" / "smoke"
+    assert {p.suffix for p in folder.iterdir()} == {".csv", ".ipynb", ".json", ".png", ".svg"}
+    assert str(installed) not in (folder / "fig6_layerwise.ipynb").read_text(encoding="utf-8")
+    assert milr(installed, tmp_path, *FIG6, "--dry-run").stdout.endswith("2 runs, 2 stored\n")
