@@ -73,9 +73,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            drop = max(1, len(body) // 1000)
             try:
-                for b in body:
-                    self.wfile.write(bytes([b]))
+                for start in range(0, len(body), drop):
+                    self.wfile.write(body[start : start + drop])
                     self.wfile.flush()
                     time.sleep(0.05)
             except OSError:
