@@ -8,7 +8,15 @@ import multiprocessing, os, sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SLOW_TO_IMPORT = ["matplotlib.pyplot", "nbdev.test", "numba", "scipy.stats", "sklearn.datasets", "torch", __name__]
+SLOW_TO_IMPORT = [
+    "matplotlib.pyplot",
+    "nbdev.test",
+    "numba",
+    "scipy.stats",
+    "sklearn.datasets",
+    "torch._dynamo",
+    __name__,
+]
 
 
 def run(notebook, said):
