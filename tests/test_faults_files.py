@@ -396,7 +396,10 @@ print(json.dumps(out))
 
 @pytest.mark.parametrize("way", ["RLIMIT_FSIZE", "tmpfs"])
 def test_a_disk_that_is_really_full(root, tmp_path, pictures, way, tried):
-    "The kernel says no: by a limit on file sizes, and on a small tmpfs where mounting is allowed."
+    """The kernel says no: by a limit on file sizes, and on a small tmpfs where mounting is allowed.
+
+    Without bytecode (-B): under the limit Python would leave a library's cut short, and nobody could import it again.
+    """
     folder = tmp_path / "small"
     folder.mkdir()
     if (
@@ -406,7 +409,7 @@ def test_a_disk_that_is_really_full(root, tmp_path, pictures, way, tried):
         pytest.skip("mounting is not allowed here")
     try:
         r = subprocess.run(
-            [sys.executable, "-c", LIMITED, folder, way],
+            [sys.executable, "-B", "-c", LIMITED, folder, way],
             cwd=root,
             env={k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")},
             capture_output=True,
