@@ -130,7 +130,8 @@ def runs_differ(
     runs:Sequence[Run], # two or more
 )->list[dict]: # for each run {field of `Settings`: its value}; the same fields for all
     "The settings in which runs differ."
-    names = [field.name for field in fields(Settings) if field.name != "device"] # of which a record tells in words
+    where = ("device", "graph") # of which a record tells in words
+    names = [field.name for field in fields(Settings) if field.name not in where]
     differing = [name for name in names if len({getattr(run.settings, name) for run in runs}) > 1]
     return [{name: getattr(run.settings, name) for name in differing} for run in runs]
 

@@ -6,7 +6,8 @@
 __all__ = ['NARROW', 'NARROW_SEEDS', 'CIFAR10', 'PAPER', 'FEW_SEEDS', 'MARGIN', 'HELD_OUT_IMAGES', 'SELECTION_SEEDS',
            'CANDIDATES', 'SLACK', 'FIGURE3', 'CONTROLS', 'PAPERS_ESTIMATOR', 'FIGURE4', 'CHOSEN', 'final_accuracy',
            'Interval', 'paired_interval', 'judge_above', 'judge_competitive', 'judge_tie', 'selection_rows',
-           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'queue', 'work']
+           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'queue', 'choice', 'work',
+           'computed_at']
 
 # %% ../../nbs/lab/14_protocol.ipynb #c002
 import math, statistics
@@ -164,7 +165,7 @@ def replayed(
     return replace(other.settings, method="given", seed=seed, lrs=tuple(other.series("lr")))
 
 # %% ../../nbs/lab/14_protocol.ipynb #c023
-CHOSEN: str|None = None # a key of `CANDIDATES`, once the held-out accuracies have decided
+CHOSEN: str|None = None # what `choice` gave for the published records; None: they are not complete
 
 @dataclass(frozen=True)
 class Entry:
@@ -219,24 +220,40 @@ def dependent(
 # %% ../../nbs/lab/14_protocol.ipynb #c025
 def queue(
     records:Path, # folder of the records
+    chosen:str|None=CHOSEN, # a key of `CANDIDATES`; None: without the rows that use the choice
 )->Iterator[Entry]: # in order, those already recorded among them
     "Every run that can be named now."
     for seed in NARROW_SEEDS:
         yield from grid("Figure 3", FIGURE3, [seed], **NARROW)
         yield from grid("controls", CONTROLS, [seed], **NARROW)
     yield from dependent("controls", records)
-    for seed in SELECTION_SEEDS:
-        yield from (Entry("selection of ε", " · ".join(key), s) for key, s in selection_rows(seed).items())
+    yield from _selection()
     yield from _with_epsilon("Figures 5 and 6", {}, records)
-    if CHOSEN:
-        yield from _with_epsilon(f"ε: {CHOSEN}", CANDIDATES[CHOSEN], records)
+    if chosen:
+        yield from _with_epsilon(f"ε: {chosen}", CANDIDATES[chosen], records)
     yield from grid("the paper's estimator", PAPERS_ESTIMATOR, NARROW_SEEDS, **NARROW)
     yield from grid("Figure 4", FIGURE4, FEW_SEEDS, **CIFAR10)
-    if CHOSEN:
-        chosen = {"value + change": FIGURE4["value + change"] | CANDIDATES[CHOSEN]}
-        yield from grid(f"Figure 4, ε: {CHOSEN}", chosen, FEW_SEEDS, **CIFAR10)
-        yield from _at_paper_size(CHOSEN, CANDIDATES[CHOSEN], records)
+    if chosen:
+        rows = {"value + change": FIGURE4["value + change"] | CANDIDATES[chosen]}
+        yield from grid(f"Figure 4, ε: {chosen}", rows, FEW_SEEDS, **CIFAR10)
+        yield from _at_paper_size(chosen, CANDIDATES[chosen], records)
     yield from _at_paper_size("0.01", {}, records)
+
+def choice(
+    records:Path, # folder of the records
+)->str|None: # a key of `CANDIDATES`; None: a run of the selection has no record
+    "What the rule chooses, by the held-out accuracies."
+    accuracies = {name: [] for name in CANDIDATES}
+    for entry in _selection():
+        run = recorded(entry.settings, records)
+        if run is None: return None
+        accuracies[entry.row.split(" · ")[0]].append(final_accuracy(run))
+    return choose_epsilon(accuracies)
+
+def _selection():
+    "The runs that the choice rests on."
+    for seed in SELECTION_SEEDS:
+        yield from (Entry("selection of ε", " · ".join(key), s) for key, s in selection_rows(seed).items())
 
 def _with_epsilon(part, epsilon, records):
     "Figures 5 and 6 at `narrow`, and Figure 3's policies where ε is not the paper's example."
@@ -261,29 +278,38 @@ def work(
     records:Path, # folder that the records go into
     root:Path|None=None, # folder of the checkpoints; None: `runs_root()`
     entries=None, # () -> the queue; None: `queue(records)`
+    **where, # fields of `Settings` that say where to compute: `device`, and on CUDA `graph`
 )->int: # how many runs were recorded
     "Go through the queue until nothing is left that is not recorded or at work elsewhere."
     records, root = Path(records), Path(root or runs_root())
     entries = entries or (lambda: queue(records))
     done = 0
-    while entry := _next_done(entries(), records, root):
+    while entry := _next_done(entries(), records, root, where):
         done += 1
         print(f"{entry.part}: {entry.row}, seed {entry.settings.seed}", flush=True)
     return done
 
-def _next_done(entries, records, root):
+def computed_at(
+    settings:Settings, # a run
+    **where, # as for `work`
+)->Settings:
+    "The same run, and what it continues, computed elsewhere."
+    continues = settings.continues and computed_at(settings.continues, **where)
+    return replace(settings, continues=continues, **where)
+
+def _next_done(entries, records, root, where):
     "The first entry that has no record and could be taken, now that it is recorded; None: there is none."
     for entry in entries:
-        if not recorded(entry.settings, records) and _take(entry.settings, records, root): return entry
+        if not recorded(entry.settings, records) and _take(entry.settings, records, root, where): return entry
     return None
 
-def _take(settings, records, root):
+def _take(settings, records, root, where):
     "Run and record, unless another process is at it."
     folder = root/run_hash(settings)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder/"queue.lock", timeout=0):
             if not recorded(settings, records):
-                save_record(run(settings, root), records)
+                save_record(run(computed_at(settings, **where), root), records)
             return True
     except Timeout: return False

@@ -176,9 +176,14 @@ def _train(s, live, rows, on_row, save_every, checkpoint):
             save_checked(live.state(rows), checkpoint)
             saved = time.monotonic()
 
+def _device_in_words(s):
+    "The device's make, and whether the steps were CUDA graphs."
+    graphs = ", CUDA graphs" if s.graph and torch.device(s.device).type == "cuda" else ""
+    return device_name(s.device) + graphs
+
 def _info(s, live, rows):
     "What a reader needs to judge the numbers."
-    return dict(IXY=live.IXY, source=live.data.source, checksum=live.data.checksum, device=device_name(s.device),
+    return dict(IXY=live.IXY, source=live.data.source, checksum=live.data.checksum, device=_device_in_words(s),
         torch=str(torch.__version__), python=platform.python_version(), commit=git_commit(),
         code=code_hash("milr.lab.runs"), hash=run_hash(s), seconds=sum(row["seconds"] for row in rows))
 

@@ -122,9 +122,9 @@ def _git(folder, *arguments):
 def what_differs(
     s:Settings, # of a run
 )->dict: # plain values
-    "The settings that differ from the defaults, but for the device, of which a record tells in words."
+    "The settings that differ from the defaults, but for where it was computed, of which a record tells in words."
     facts = {field.name: getattr(s, field.name) for field in fields(s)
-        if field.name not in ("device", "continues") and getattr(s, field.name) != field.default}
+        if field.name not in ("device", "graph", "continues") and getattr(s, field.name) != field.default}
     if s.continues:
         facts["continues"] = what_differs(s.continues)
     return json.loads(json.dumps(facts))
