@@ -14,6 +14,7 @@ TESTS = {
     "policy": "tests/test_policy.py",
     **{m: ESTIMATOR for m in ("mi", "ties", "checks", "kernels", "projection", "neighbours", "products")},
     "auto": "tests/test_schedules.py",
+    "start": "tests/test_start.py",
 }
 CONFIG = """[cosmic-ray]
 module-path = "milr/{module}.py"

@@ -6,13 +6,14 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.codehash import code_hash
 from milr.lab.benchmark import read_trials, run_trial, save_trials, trial_hash
-from milr.lab.opponents import CONTROLS
+from milr.lab.opponents import CONTROLS, FIRST_STEPS, SIGNALS, USUAL_LR
 from milr.lab.protocol import Interval
 from milr.lab.rivals import METHODS, Job, Trial, rows_of
 from milr.lab.ruler import (
     BUDGET,
     CHANCE,
     DEVELOPMENT,
+    FIRST,
     HELDOUT,
     LOG_COLUMNS,
     MARGIN,
@@ -47,14 +48,25 @@ tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
 small = tuple(replace(t, n_train=60, n_val=40, n_test=40, epochs=2, width=0.1) for t in HELDOUT)
 
 
+FROZEN = (
+    points,
+    final_score,
+    diverged,
+    epochs_to,
+    bootstrap,
+    judge,
+    candidates,
+    best_options,
+    target_of,
+    replayed,
+)
+
+
 def fingerprint():
     "Of all that is frozen: the data and networks, tasks, rows, seeds, spaces, statistic and numbers."
     rows = {t.name: {name: asdict(row) for name, row in (rival_rows(t) | policy_rows("P")).items()} for t in HELDOUT}
     spaces = {m: METHODS[m].space for t in HELDOUT for m in tuned_methods(t)}
-    statistic = [
-        inspect.getsource(f)
-        for f in (points, final_score, diverged, epochs_to, bootstrap, judge, candidates, best_options, target_of)
-    ]
+    statistic = [inspect.getsource(f) for f in FROZEN]
     facts = dict(
         statistic=statistic,
         code=code_hash("milr.lab.heldout"),
@@ -71,7 +83,7 @@ def fingerprint():
 
 
 def test_what_is_frozen_has_not_changed():
-    assert fingerprint() == "c21d99eef806ea15", (
+    assert fingerprint() == "a38112972de3008f", (
         "the ruler is frozen; a change needs a reason on its page, and every run anew"
     )
 
@@ -116,11 +128,12 @@ def test_every_control_trains_with_either_optimizer(method, optimizer):
     assert len(rows) == 2 and all(math.isfinite(r["loss"]) and r["seconds"] > 0 for r in rows)
 
 
-def test_a_policy_works_on_the_tasks_optimizer():
+@pytest.mark.parametrize("policy", ["auto", "held"])
+def test_a_policy_works_on_the_tasks_optimizer(policy):
     model = task_model(tiny, 0)
     job = Job(replace(tiny, optimizer="adamw"), task_data(tiny), model, 0)
-    assert type(METHODS["auto"].build(job).optimizer).__name__ == "AdamW"
-    assert type(METHODS["auto"].build(replace(job, task=tiny)).optimizer).__name__ == "SGD"
+    assert type(METHODS[policy].build(job).optimizer).__name__ == "AdamW"
+    assert type(METHODS[policy].build(replace(job, task=tiny)).optimizer).__name__ == "SGD"
     with pytest.raises(ValueError, match="choose sgd or adamw"):
         base_optimizer(replace(tiny, optimizer="lion"), model.parameters(), 0.1)
 
@@ -141,11 +154,12 @@ def test_a_permuted_layer_gets_anothers_information():
     assert other == shifted(own) and list(own) == list(other) and all(own[name] != other[name] for name in own)
 
 
-def test_held_out_loss_is_of_samples_that_are_not_trained_on():
+@pytest.mark.parametrize("kind, trained", [("held-out loss", "probe loss"), ("held-out mi", "mi")])
+def test_what_is_held_out_is_of_samples_that_are_not_trained_on(kind, trained):
     model, data = task_model(tiny, 0), task_data(tiny)
+    measured = Meter(kind, tiny, model, data, 0)(1.0)
     blind = data._replace(x=torch.full_like(data.x, math.nan))
-    assert math.isfinite(Meter("held-out loss", tiny, model, blind, 0)(1.0))
-    assert Meter("held-out loss", tiny, model, data, 0)(1.0) != Meter("probe loss", tiny, model, data, 0)(1.0)
+    assert Meter(kind, tiny, model, blind, 0)(1.0) == measured != Meter(trained, tiny, model, data, 0)(1.0)
 
 
 def test_averaged_weights_are_what_is_scored():
@@ -155,10 +169,49 @@ def test_averaged_weights_are_what_is_scored():
     ]
 
 
+longer = replace(tiny, epochs=12)  # enough for the candidate to cool
+
+
+def without(rows, *keys):
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]
+
+
 def test_a_replay_is_the_run_it_replays():
     fixed = list(rows_of(Trial(tiny, "fixed", (("lr", 0.03),))))
-    again = list(rows_of(replayed(tiny, fixed, 0)))
-    assert [r["test"] for r in again] == [r["test"] for r in fixed] and [r["lr"] for r in again] == [[0.03]] * 2
+    again = list(rows_of(Trial(tiny, "replay", (("lrs", (0.03, 0.03)),))))
+    assert without(again, "seconds") == without(fixed, "seconds")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_replay_of_the_candidate_is_its_run_without_the_trainings_that_lost(optimizer):
+    "To the bit with its own seed, the first steps and the average included; with another seed only the LR is the same."
+    task = replace(longer, optimizer=optimizer)
+    run = list(rows_of(Trial(task, "held")))
+    again, other = (list(rows_of(replayed(task, run, seed))) for seed in (0, 1))
+    assert run[0]["lr"] != run[-1]["lr"] and without(again, "seconds", "epochs") == without(run, "seconds", "epochs")
+    assert [r["lr"] for r in other] == [r["lr"] for r in run] and [r["loss"] for r in other] != [r["loss"] for r in run]
+    assert again[0]["epochs"] == 1 + FIRST_STEPS / 4 < run[0]["epochs"]  # four batches an epoch
+
+
+def test_a_form_of_the_candidate_lacks_one_thing():
+    "By nothing there is neither a choice of LR nor cooling; never cooled, it begins as the candidate does."
+    held, nothing, never = (
+        [row["lr"] for row in rows_of(Trial(longer, f"held{form}"))] for form in ("", ", nothing", ", never cooled")
+    )
+    assert nothing == [[USUAL_LR["sgd"]]] * 12 and never == [held[0]] * 12
+    assert held[-1] < held[0] and held == sorted(held, reverse=True)
+
+
+def test_each_signal_drives_the_test_and_the_policy():
+    made = {signal: METHODS[f"held, {signal}"] for signal in SIGNALS}
+    assert all(method.own and method.fixed == dict(measure=signal) for signal, method in made.items())
+    histories = {}
+    for name in "held", *(f"held, {signal}" for signal in SIGNALS if signal != "nothing"):
+        method = METHODS[name]
+        rival = method.build(Job(tiny, task_data(tiny), task_model(tiny, 0), 0), **method.fixed)
+        rival.each_epoch(0.5)
+        histories[name] = rival.scheduler.history[0]["mi"]["output"]
+    assert len(set(histories.values())) == 5 and histories["held, training loss"] == math.exp(-0.5)
 
 
 # the statistic
@@ -301,10 +354,10 @@ def finished(known, policy):  # three times: tuned rows wait for the tuning, rep
 
 def test_the_queue_waits_for_what_it_needs_and_fits():
     assert POLICY is None or POLICY in METHODS
-    first = list(queue({}, "auto"))
+    first = list(queue({}, "held"))
     waiting = {"cosine, tuned", "Adam, tuned", "another seed's LR"}
     assert not waiting & {e.row for e in first} and first[0].row.startswith("tuning")
-    entries = list(queue(finished({}, "auto"), "auto"))
+    entries = list(queue(finished({}, "held"), "held"))
     assert waiting <= {e.row for e in entries} and len({e.trial for e in entries}) == len(entries)
     assert sum(MINUTES[e.trial.task.name] for e in entries) < 20 * 60
     counts = {
@@ -314,23 +367,44 @@ def test_the_queue_waits_for_what_it_needs_and_fits():
     assert set(counts.values()) == {20}
 
 
+def test_what_the_aim_speaks_of_comes_first_and_replays_last():
+    entries = list(queue(finished({}, "held"), "held"))
+    kinds = {f"tuning of {method}" for task in HELDOUT for method in ("adam", rival_rows(task)["cosine, tuned"].method)}
+    places = [0 if e.row in FIRST or e.row in kinds else 2 if e.row == "another seed's LR" else 1 for e in entries]
+    of_shapes = [e.row for e in entries if e.trial.task.name == "shapes" and e.row != "tuning of adamw_cosine"]
+    assert set(FIRST) <= set(rival_rows(HELDOUT[0]) | policy_rows("held"))
+    last = max(i for i, row in enumerate(of_shapes) if row in FIRST)
+    assert set(of_shapes[: last + 1]) == {*FIRST, "tuning of adam", "tuning of cosine"}
+    assert places.count(2) == 30 and places[-30:] == [2] * 30
+    for row in FIRST:
+        seeds = [e.trial.seed for e in entries if e.row == row]
+        assert seeds == sorted(seeds) and max(seeds) == 19
+
+
+def test_every_row_is_a_method():
+    for task in HELDOUT:
+        assert {row.method for row in (rival_rows(task) | policy_rows("held")).values()} <= set(METHODS)
+    forms = {row.method for row in policy_rows("held").values() if row.method.startswith("held")}
+    assert len(forms) == 7 and {METHODS[form].build for form in forms} == {METHODS["held"].build}
+
+
 def test_without_a_policy_nothing_of_it_runs():
     rows = {e.row for e in queue(finished({}, None), None)}
-    assert rows >= {"cosine, tuned", "Prodigy, tuned"} and not rows & set(policy_rows("auto"))
+    assert rows >= {"cosine, tuned", "Prodigy, tuned"} and not rows & set(policy_rows("held"))
 
 
 def test_results_hold_what_is_recorded_without_the_tuning():
-    found = results(finished({}, "auto"), "auto")
+    found = results(finished({}, "held"), "held")
     assert (
         len(found["policy"]["table"]) == 20
-        and len(found["by training loss"]["table"]) == 10
+        and len(found["by training loss"]["table"]) == len(found["by held-out information"]["table"]) == 10
         and not any(r.startswith("tuning") for r in found)
     )
     assert len(found["AdamW with cosine, tuned"]) == 1
 
 
 def test_records_come_back_as_the_trials_they_were(tmp_path):
-    trials = [Trial(tiny, "replay", (("lrs", (0.1, 0.05)),), 3), Trial(tiny, "range_cosine, 1/2")]
+    trials = [Trial(tiny, "replay, averaged", (("lrs", (0.1, 0.05)),), 3), Trial(tiny, "range_cosine, 1/2")]
     save_trials(trials, [run_trial(t, tmp_path) for t in trials], tmp_path / "records")
     assert set(read_trials(tmp_path / "records")) == set(trials)
 

@@ -239,7 +239,8 @@ def base_optimizer(
     raise ValueError(f"unknown optimizer {task.optimizer!r} of the task {task.name}; choose sgd or adamw")
 
 # %% ../../nbs/lab/17_tasks.ipynb #tk22
-MEASURES = ("mi", "training loss", "probe loss", "probe accuracy", "nothing", "held-out loss", "mi of another layer")
+MEASURES = ("mi", "training loss", "probe loss", "probe accuracy", "nothing", "held-out loss", "mi of another layer",
+    "held-out mi")
 
 def shifted(
     measured:dict, # a number a layer
@@ -261,17 +262,21 @@ class Meter:
     ):
         if kind not in MEASURES: raise ValueError(f"unknown measure {kind!r}; choose one of {', '.join(MEASURES)}")
         self.kind, self.task, self.model = kind, task, model
-        held_out = kind == "held-out loss"
+        held_out = kind.startswith("held-out")
         x, y = (data.val_x, data.val_y) if held_out else (data.x, data.y)
         self.probe = LayerProbe(model, x, y, layers=layers, seed=seed)
-        self.ceiling = self.probe.reference() if kind.startswith("mi") else 1.
         self.rising = count(1)
+
+    @property
+    def ceiling(self)->float: # bits for MI, else 1
+        "What the measurement can reach at most."
+        return self.probe.reference() if "mi" in self.kind.split() else 1.
 
     def __call__(self,
         train_loss:float, # mean of the epoch
     )->float|dict: # what `MutualInformationLR.step` takes
         "The measurement after an epoch."
-        if self.kind == "mi": return self.probe()
+        if self.kind in ("mi", "held-out mi"): return self.probe()
         if self.kind == "mi of another layer": return shifted(self.probe())
         if self.kind == "nothing": return float(next(self.rising))
         if self.kind == "training loss": return math.exp(-train_loss) if math.isfinite(train_loss) else math.nan

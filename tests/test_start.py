@@ -1,0 +1,656 @@
+"The average, the policy that holds, and the information test: what it finds, goes on from, and leaves as it was."
+
+import copy, math, random
+from itertools import cycle, islice
+import numpy as np, pytest, torch
+from hypothesis import given, strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+from milr.probe import LayerProbe
+from milr.scheduler import MutualInformationLR
+from milr.start import (
+    HoldPolicy,
+    averaged,
+    climb,
+    first_steps,
+    information_test,
+    measurements_since_highest,
+    polynomial_average,
+)
+
+STEPS = 20
+
+
+def data(batches=12, size=32):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batches * size, 4, generator=generator)
+    return list(zip(x.split(size), x[:, :3].argmax(1).split(size)))
+
+
+X, Y = (torch.cat(parts) for parts in zip(*data()))
+
+
+def net(*layers):
+    "Linear, what is given, ReLU, linear."
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 32), *layers, nn.ReLU(), nn.Linear(32, 3))
+
+
+def sgd(model, lr=0.1, **kw):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, **kw)
+
+
+def probe(network):
+    return LayerProbe(network, X, Y)
+
+
+def search(model, optimizer, loss_fn=F.cross_entropy, batches=None, probe=probe, steps=STEPS, **kw):
+    return information_test(model, optimizer, loss_fn, data() if batches is None else batches, probe, steps, **kw)
+
+
+def plain(value):
+    "Nested tensors and arrays as numbers, which compare."
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def random_states():
+    return plain([random.getstate(), np.random.get_state(), torch.get_rng_state()])
+
+
+def everything(model, optimizer):
+    "What a test that failed may not have changed."
+    modes = [module.training for module in model.modules()]
+    gradients = [parameter.grad for parameter in model.parameters()]
+    return plain([model.state_dict(), optimizer.state_dict(), modes, gradients]) + random_states()
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# the average
+
+
+def recursion(values, eta):
+    "Shamir and Zhang, section 4, in NumPy: the first value is the first average."
+    average = np.array(values[0], float)
+    for t, value in enumerate(values[1:], 2):
+        share = (eta + 1) / (t + eta)
+        average = (1 - share) * average + share * np.array(value, float)
+    return average
+
+
+def torch_average(values, eta):
+    average = torch.tensor(values[0], dtype=torch.float64)
+    for n, value in enumerate(values[1:], 1):
+        polynomial_average(eta)([average], [torch.tensor(value, dtype=torch.float64)], torch.tensor(n))
+    return average.numpy()
+
+
+numbers = st.lists(st.lists(st.floats(-10, 10), min_size=2, max_size=2), min_size=1, max_size=30)
+
+
+@given(numbers, st.floats(0, 50))
+def test_the_polynomial_average_is_that_of_the_paper(values, eta):
+    assert torch_average(values, eta) == pytest.approx(recursion(values, eta), abs=1e-5)
+
+
+@given(numbers)
+def test_without_forgetting_it_is_the_mean(values):
+    assert torch_average(values, 0.0) == pytest.approx(np.mean(values, 0), abs=1e-5)
+
+
+def test_the_more_it_forgets_the_nearer_it_is_to_the_last_value():
+    values = [[float(n)] for n in range(100)]
+    lags = [99 - torch_average(values, eta).item() for eta in (0.0, 2.0, 8.0, 50.0, 1e9)]
+    assert lags == sorted(lags, reverse=True) and lags[0] == pytest.approx(49.5) and lags[-1] < 1e-3
+    assert lags[2] == pytest.approx(99 / 10, rel=0.1)  # the mean age is t/(eta + 2)
+
+
+def test_counters_are_copied_and_not_averaged():
+    average, value = torch.tensor([3]), torch.tensor([8])
+    polynomial_average()([average], [value], torch.tensor(5))
+    assert average.item() == 8 and average.dtype == torch.int64
+
+
+def test_an_average_follows_the_steps_of_its_optimizer():
+    model = net(nn.BatchNorm1d(32))
+    optimizer = sgd(model)
+    average = averaged(model, optimizer, eta=2.0)
+    seen, means = [], []
+    for x, y in data(6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        seen.append(weights(model).tolist())
+        means.append(model[1].running_mean.tolist())
+    assert weights(average.module).numpy() == pytest.approx(recursion(seen, 2.0), abs=1e-6)
+    assert average.module[1].running_mean.numpy() == pytest.approx(recursion(means, 2.0), abs=1e-6)
+    assert average.module[1].num_batches_tracked.item() == 6 and int(average.n_averaged) == 6
+    assert weights(model).tolist() == seen[-1] != weights(average.module).tolist()
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")], ids=["DataParallel", "compiled"]
+)
+def test_a_wrapped_model_is_averaged_without_its_wrapping(wrap):
+    model = net()
+    bare, wrapped = averaged(model, sgd(model)), wrap(model)
+    optimizer = sgd(wrapped)
+    average = averaged(wrapped, optimizer)
+    assert list(average.module.state_dict()) == list(bare.module.state_dict())
+    for x, y in data(2):
+        F.cross_entropy(wrapped(x), y).backward()
+        optimizer.step()
+    assert int(average.n_averaged) == 2 and not torch.equal(weights(average.module), weights(model))
+
+
+def test_a_step_that_is_skipped_is_not_averaged():
+    "As a scaler of mixed precision does where a gradient is not finite."
+    model = net()
+    optimizer = sgd(model)
+    average = averaged(model, optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for poison in (0.0, math.inf, 0.0):
+        optimizer.zero_grad()
+        scaler.scale(weights(model).sum() * 0 + F.cross_entropy(model(X), Y)).backward()
+        model[0].weight.grad += poison
+        scaler.step(optimizer)
+        scaler.update()
+    assert int(average.n_averaged) == 2 and weights(average.module).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_not_averaged(dtype):
+    model = net().to(dtype)
+    with pytest.raises(ValueError, match="use autocast"):
+        averaged(model, sgd(model))
+
+
+def test_sharded_weights_are_not_averaged():
+    class FullyShardedDataParallel(nn.Sequential):
+        "Told by its name, as the real one is."
+
+    model = nn.Sequential(FullyShardedDataParallel(nn.Linear(4, 3)))
+    with pytest.raises(ValueError, match="FSDP"):
+        averaged(model, sgd(model))
+
+
+# the policy
+
+
+def branches(history, patience):
+    policy = HoldPolicy(patience)
+    return [policy.decide(1.0, history[:t])[1] for t in range(1, len(history) + 1)]
+
+
+NAN, INF = math.nan, math.inf
+hold, down = "hold", "decrease"
+
+
+@pytest.mark.parametrize(
+    "history, once, twice",
+    [
+        ([1.0, 2.0, 3.0], [hold] * 3, [hold] * 3),
+        ([3.0, 2.0, 2.5, 2.9], [hold, down, down, down], [hold, hold, down, hold]),
+        ([3.0, 2.0, 4.0, 3.0, 3.0], [hold, down, hold, down, down], [hold, hold, hold, hold, down]),
+        ([2.0, 2.0, 2.0], [hold, down, down], [hold, hold, down]),
+        ([1.0, NAN, -INF, 2.0], [hold, down, down, hold], [hold, hold, down, hold]),
+        ([NAN, NAN, NAN], [hold, down, down], [hold, hold, down]),
+        ([1.0, INF, 0.5], [hold, down, down], [hold, hold, down]),
+        ([-3.0, -2.0, -2.5, -1.0], [hold, hold, down, hold], [hold] * 4),
+        ([NAN, -5.0], [hold, hold], [hold, hold]),
+    ],
+)
+def test_the_branches_of_a_history(history, once, twice):
+    assert (branches(history, 1), branches(history, 2)) == (once, twice)
+
+
+anything = st.lists(st.floats(), min_size=1, max_size=12)
+
+
+@given(anything, st.integers(1, 4), st.floats(0, 1e300))
+def test_lr_stays_or_is_halved_for_every_history(history, patience, lr):
+    policy = HoldPolicy(patience)
+    new, branch = policy.decide(lr, history)
+    finite = [v if math.isfinite(v) else -INF for v in history]
+    waited = measurements_since_highest(history)
+    assert finite[-1 - waited] == max(finite) and all(v < max(finite) for v in finite[: len(finite) - 1 - waited])
+    halved = waited > 0 and waited % patience == 0
+    assert (new, branch) == ((lr / 2, "decrease") if halved else (lr, "hold"))
+    assert policy(lr, history) == new and (waited > 0 or branch == "hold")
+
+
+def test_it_begins_where_the_optimizer_is_and_refuses_what_it_cannot_use():
+    assert HoldPolicy().decide(0.3, []) == (0.3, "start") and HoldPolicy()(0.3, [], 2.0) == 0.3
+    for lr in NAN, INF:
+        with pytest.raises(ValueError, match="finite one"):
+            HoldPolicy().decide(lr, [1.0])
+    for bad in 0, -1:
+        with pytest.raises(ValueError, match="at least 1"):
+            HoldPolicy(bad)
+    for bad in True, 2.0, "2", None:
+        with pytest.raises(TypeError, match="whole number"):
+            HoldPolicy(bad)
+
+
+def test_a_scheduler_halves_a_lr_of_each_group():
+    model = net()
+    groups = [dict(params=model[0].parameters(), lr=0.4), dict(params=model[2].parameters(), lr=0.1)]
+    scheduler = MutualInformationLR(torch.optim.SGD(groups), HoldPolicy())
+    rates = []
+    for bits in (1.0, 1.2, 1.1, 1.1, 1.3):
+        scheduler.step(bits)
+        rates.append(scheduler.get_last_lr())
+    assert rates == [[0.4, 0.1]] * 3 + [[0.2, 0.05]] * 2
+
+
+# the LRs that are tried
+
+
+def tries(curve, **kw):
+    "The powers in the order in which they were tried, and the best."
+    asked = []
+    known = climb(lambda power: asked.append(power) or curve(power), **kw)
+    assert len(set(asked)) == len(asked) and list(known) == asked
+    return asked, max(known, key=known.get)
+
+
+def hill(top):
+    return lambda power: -float((power - top) ** 2)
+
+
+@pytest.mark.parametrize("top", range(-9, 10))
+def test_a_hill_is_climbed_from_either_side(top):
+    asked, best = tries(hill(top))
+    assert best == top and min(-2, top - 2) <= min(asked) and max(asked) <= max(2, top + 2)
+    assert len(asked) <= abs(top) // 2 + 5
+
+
+def test_nothing_is_tried_below_where_more_is_better():
+    assert tries(hill(4))[0] == [0, 2, 4, 6, 3, 5] and min(tries(float)[0]) == 0
+
+
+def test_alike_lrs_leave_the_one_that_was_there():
+    assert tries(lambda power: 1.0, before=0.0) == ([0, 2, -2, -1, 1], 0)
+
+
+def test_below_a_lr_that_teaches_nothing_more_decades_are_tried():
+    "Above power -8 it breaks or teaches nothing; what an untrained network knows is no success."
+    for high in (-INF, 0.1, 0.05):
+        assert tries(lambda power: high if power > -8 else 1.0 + power / 100, before=0.1)[1] in (-8, -9, -7)
+
+
+def test_it_ends_where_nothing_can_be_learnt_and_where_all_is_better():
+    for curve in (lambda power: -INF), (lambda power: 0.0):
+        assert len(tries(curve, before=0.0)[0]) == 14 and len(tries(curve, before=0.0, most=4)[0]) == 6
+    assert tries(float, most=5) == ([0, 2, 4, 6, 8, 7, 9], 9)
+
+
+# the first steps
+
+
+def test_lr_rises_in_the_first_half_of_the_steps():
+    model, seen = net(), []
+    optimizer = torch.optim.SGD([dict(params=model[0].parameters()), dict(params=model[2].parameters())], lr=1.0)
+
+    def loss_of(batch):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    assert first_steps(optimizer, loss_of, data(3), [0.2, 0.02], 10)
+    shares = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert [first for first, _ in seen] == pytest.approx([0.2 * share for share in shares])
+    assert [second for _, second in seen] == pytest.approx([0.02 * share for share in shares])
+
+
+def test_a_lr_that_is_a_tensor_stays_one():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.5))
+    first_steps(optimizer, lambda batch: F.cross_entropy(model(batch[0]), batch[1]), data(3), [0.25], 10)
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor) and optimizer.param_groups[0]["lr"] == 0.25
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_a_loss_that_is_not_finite_ends_the_steps_before_it_is_followed(bad):
+    model, losses = net(), []
+    optimizer = sgd(model)
+
+    def loss_of(batch):
+        losses.append(weights(model))
+        return F.cross_entropy(model(batch[0]), batch[1]) * (bad if len(losses) == 4 else 1)
+
+    assert not first_steps(optimizer, loss_of, data(), [0.1], 10)
+    assert len(losses) == 4 and torch.equal(losses[-1], weights(model))
+
+
+def test_no_batches_are_refused():
+    model = net()
+    with pytest.raises(ValueError, match="no batches"):
+        first_steps(sgd(model), lambda batch: None, [], [0.1], 10)
+    with pytest.raises(ValueError, match="no batches"):
+        search(model, sgd(model), batches=[])
+
+
+# the information test
+
+
+def trained(model, optimizer, batches, lr, steps=STEPS):
+    "By hand: what the information test says it does at one LR."
+    average = averaged(model, optimizer)
+    model.train()
+    for step, (x, y) in enumerate(islice(cycle(batches), steps), 1):
+        optimizer.param_groups[0]["lr"] = lr * min(1, 2 * step / steps)
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return average
+
+
+KINDS = {"SGD": sgd, "AdamW": lambda model: torch.optim.AdamW(model.parameters())}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [(), (nn.BatchNorm1d(32),)], ids=["plain", "BatchNorm"])
+@pytest.mark.parametrize("count", [12, 3])
+def test_it_goes_on_from_a_plain_training_at_the_lr_it_chose(kind, layers, count):
+    "Weights, buffers, optimizer and average, to the bit; also one step later, and where batches come round again."
+    model, again = net(*copy.deepcopy(layers)), net(*copy.deepcopy(layers))
+    optimizer, other = KINDS[kind](model), KINDS[kind](again)
+    found = search(model, optimizer, batches=data(count))
+    average = trained(again, other, data(count), found.lr)
+    assert optimizer.param_groups[0]["lr"] == found.lr in found.lrs
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for step in range(2):
+        assert plain(model.state_dict()) == plain(again.state_dict())
+        assert plain(optimizer.state_dict()) == plain(other.state_dict())
+        assert plain(found.average.state_dict()) == plain(average.state_dict())
+        for network, steps in (model, optimizer), (again, other):
+            steps.zero_grad()
+            F.cross_entropy(network(X), Y).backward()
+            steps.step()
+    assert found.probe() == probe(average.module)() != probe(model)()
+
+
+def test_it_reports_what_each_lr_taught():
+    model = net()
+    untrained = probe(copy.deepcopy(model))()["output"]
+    found = search(model, sgd(model))
+    assert found.lrs == sorted(found.lrs) and len(found.lrs) == len(found.bits) and found.before == untrained
+    assert found.steps == STEPS * len(found.lrs) and not found.problem
+    assert max(found.bits) == found.bits[found.lrs.index(found.lr)] == found.probe()["output"] > found.before
+    for lr, bits in zip(found.lrs, found.bits):
+        again = net()
+        assert probe(trained(again, sgd(again), data(), lr).module)()["output"] == bits
+
+
+def test_it_finds_the_same_lr_from_far_below_and_above():
+    for lr in (1e-4, 1e3):
+        model = net()
+        found = search(model, sgd(model, lr))
+        assert 0.01 < found.lr < 3 and max(found.bits) > 0.8
+
+
+def test_groups_keep_their_ratios():
+    model = net()
+    groups = [dict(params=model[0].parameters(), lr=0.002), dict(params=model[2].parameters(), lr=0.0005)]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    found = search(model, optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([found.lr, found.lr / 4]) and found.lr > 0.002
+
+
+def loader(**kw):
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=32, shuffle=True, **kw)
+
+
+def found_with(seed, batches):
+    "Of a network that draws random numbers, with a probe of the test's own."
+    model = net(nn.Dropout())
+    torch.manual_seed(seed)
+    found = information_test(model, sgd(model), F.cross_entropy, batches, steps=STEPS)
+    return found.lrs, found.bits, plain(model.state_dict())
+
+
+def test_a_seed_decides_the_outcome():
+    assert found_with(1, loader()) == found_with(1, loader()) != found_with(2, loader())
+    assert found_with(1, data()) == found_with(1, data()) != found_with(2, data())
+
+
+def test_every_lr_sees_the_same_batches():
+    seen, model = [], net()
+
+    def step(model, batch):
+        seen.append(batch[0].sum().item())
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    found = search(model, sgd(model), None, loader(), training_step=step)
+    runs = [seen[i : i + STEPS] for i in range(0, len(seen), STEPS)]
+    assert len(runs) == len(found.lrs) and runs == [runs[0]] * len(runs) and len(set(runs[0])) == STEPS
+
+
+def test_a_loader_with_a_generator_of_its_own_gives_every_lr_the_same_batches():
+    own = torch.Generator().manual_seed(3)
+    before = own.get_state()
+    seen = []
+
+    def loss(out, y):
+        seen.append(y.tolist())
+        return F.cross_entropy(out, y)
+
+    found = search(model := net(), sgd(model), loss, loader(generator=own))
+    trainings = [seen[i : i + STEPS] for i in range(0, len(seen), STEPS)]
+    assert len(trainings) == len(found.lrs) and all(each == trainings[0] for each in trainings)
+    assert torch.equal(own.get_state(), before)
+
+
+def test_an_iterator_is_refused_as_it_does_not_begin_again():
+    model = net()
+    with pytest.raises(TypeError, match="iterator"):
+        search(model, sgd(model), batches=iter(data(100)))
+
+
+def test_random_state_and_modes_are_afterwards_as_before():
+    model = net(nn.BatchNorm1d(32), nn.Dropout())
+    model.eval()
+    model[0].train()
+    modes = [module.training for module in model.modules()]
+    trained_in = []
+
+    def step(model, batch):
+        trained_in.append(all(module.training for module in model.modules()))
+        random.random(), np.random.rand()
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    torch.manual_seed(3)
+    before = random_states()
+    for batches in data(), loader():
+        information_test(model, sgd(model), None, batches, steps=STEPS, training_step=step)
+    assert random_states() == before and [module.training for module in model.modules()] == modes and all(trained_in)
+
+
+def test_mixed_precision_is_used():
+    seen, model = [], net()
+
+    def step(model, batch):
+        out = model(batch[0])
+        seen.append(out.dtype)
+        return F.cross_entropy(out.float(), batch[1])
+
+    search(model, sgd(model), None, training_step=step, autocast=torch.bfloat16)
+    assert set(seen) == {torch.bfloat16} and {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_batches_are_moved_to_the_model():
+    class Batch:
+        "Says where it was moved, as a tokenizer's batches can be."
+
+        def to(self, device):
+            return X, Y, device
+
+    def step(model, batch):
+        x, y, device = batch
+        assert device == torch.device("cpu")
+        return F.cross_entropy(model(x), y)
+
+    model = net()
+    assert not search(model, sgd(model), None, [Batch()], training_step=step).problem
+
+
+def test_a_probe_of_ones_own_drives_it():
+    "By any number that grows: here closeness to a norm of the weights."
+    model = net()
+    found = search(model, sgd(model), probe=lambda network: lambda: -abs(float(weights(network).norm()) - 6))
+    model = net()
+    by_layer = search(model, sgd(model), probe=lambda network: LayerProbe(network, X, Y, layers="all"))
+    model = net()
+    assert found.bits != by_layer.bits == search(model, sgd(model)).bits
+
+
+# what goes wrong
+
+
+def test_a_loss_that_is_nan_at_high_lr_only_leads_below():
+    model = net()
+    optimizer = sgd(model)
+
+    def step(model, batch):
+        limit = NAN if optimizer.param_groups[0]["lr"] > 0.02 else 1
+        return F.cross_entropy(model(batch[0]), batch[1]) * limit
+
+    found = search(model, optimizer, None, training_step=step)
+    assert all((bits == -INF) == (lr > 0.02) for lr, bits in zip(found.lrs, found.bits))
+    assert 0.001 < found.lr < 0.02 and not found.problem and weights(model).isfinite().all()
+    assert weights(found.average.module).isfinite().all()
+
+
+def test_a_measurement_that_is_not_finite_is_not_chosen():
+    model, measured = net(), []
+
+    def often_nan(network):
+        return lambda: measured.append(1) or (NAN if len(measured) % 2 == 0 else probe(network)()["output"])
+
+    found = search(model, sgd(model), probe=often_nan)
+    assert -INF in found.bits and math.isfinite(found.bits[found.lrs.index(found.lr)])
+
+
+class Boom(Exception):
+    pass
+
+
+def failing_at(count, what, error=Boom):
+    "A function that fails when it is called for the count-th time."
+    calls = []
+
+    def called(*arguments):
+        calls.append(1)
+        if len(calls) == count:
+            raise error
+        return what(*arguments)
+
+    return called
+
+
+def broken(out, y):
+    return F.cross_entropy(out, y) * NAN
+
+
+def knows_nothing(network):
+    return lambda: 0.0
+
+
+def failing_probe(count):
+    return lambda network: failing_at(count, probe(network))
+
+
+FAULTS = {
+    "the loss is never finite": (lambda: dict(loss_fn=broken), ValueError, "broke at every LR"),
+    "nothing is learnt": (lambda: dict(probe=knows_nothing), ValueError, "taught nothing at any LR"),
+    "the probe is never finite": (lambda: dict(probe=lambda network: lambda: NAN), ValueError, "broke at every LR"),
+    "the probe fails before": (lambda: dict(probe=failing_probe(1)), Boom, None),
+    "the probe fails between": (lambda: dict(probe=failing_probe(3)), Boom, None),
+    "the probe cannot be made": (lambda: dict(probe=failing_at(1, probe)), Boom, None),
+    "the loss fails": (lambda: dict(loss_fn=failing_at(30, F.cross_entropy)), Boom, None),
+    "someone interrupts": (
+        lambda: dict(loss_fn=failing_at(50, F.cross_entropy, KeyboardInterrupt)),
+        KeyboardInterrupt,
+        None,
+    ),
+    "no loss is given": (lambda: dict(loss_fn=None), TypeError, "training_step="),
+    "a batch is none": (lambda: dict(batches=[*data(2), "no batch"]), TypeError, "training_step="),
+    "there are no batches": (lambda: dict(batches=[]), ValueError, "no batches"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_failure_all_is_as_it_was(fault, kind, monkeypatch):
+    "Also the optimizer, which no average follows."
+    arguments, error, words = FAULTS[fault]
+    model = net(nn.BatchNorm1d(32), nn.Dropout())
+    model[1].eval()
+    optimizer = KINDS[kind](model)
+    F.cross_entropy(model(X), Y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    before = everything(model, optimizer)
+    with pytest.raises(error, match=words):
+        search(model, optimizer, **arguments())
+    assert everything(model, optimizer) == before
+    followed = []
+    monkeypatch.setattr(AveragedModel, "update_parameters", lambda *a: followed.append(1))
+    optimizer.step()
+    assert not followed
+
+
+def test_unchecked_a_failure_is_told_and_the_lr_stays():
+    for arguments, words in (
+        (dict(loss_fn=broken), "broke at every LR"),
+        (dict(probe=knows_nothing), "taught nothing at any LR"),
+    ):
+        model = net()
+        optimizer = sgd(model)
+        found = search(model, optimizer, check=False, **arguments)
+        assert words in found.problem and found.lr == optimizer.param_groups[0]["lr"] == 0.1
+        assert len(found.lrs) == 14 and weights(model).isfinite().all()
+        optimizer.step()
+        assert int(found.average.n_averaged) > 0
+
+
+def test_it_can_be_tried_again_after_a_failure():
+    model, fresh = net(), net()
+    optimizer = sgd(model)
+    with pytest.raises(ValueError, match="found no LR"):
+        search(model, optimizer, broken)
+    assert search(model, optimizer).bits == search(fresh, sgd(fresh)).bits
+
+
+@pytest.mark.parametrize("lr", [0.0, INF, NAN])
+def test_lrs_to_begin_at_must_be_positive(lr):
+    model = net()
+    optimizer = sgd(model)
+    optimizer.param_groups[0]["lr"] = lr
+    with pytest.raises(ValueError, match="must be positive"):
+        search(model, optimizer)
+
+
+def test_too_few_steps_are_refused():
+    model = net()
+    with pytest.raises(ValueError, match="at least 10"):
+        search(model, sgd(model), steps=9)
+    with pytest.raises(ValueError, match="use autocast"):
+        half = net().bfloat16()
+        search(half, sgd(half))
+
+
+def test_processes_that_train_together_are_refused(monkeypatch):
+    "Each would measure its own samples and choose for itself."
+    monkeypatch.setattr("milr.start.world_size", lambda: 2)
+    with pytest.raises(RuntimeError, match="run the test in one process"):
+        search(model := net(), sgd(model))
