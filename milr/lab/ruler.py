@@ -189,7 +189,7 @@ def variants(
         return list(lines)
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru28
-POLICY: str|None = None # a key of `METHODS`
+POLICY: str|None = "held" # a key of `METHODS`
 
 @dataclass(frozen=True)
 class Entry:
