@@ -157,3 +157,22 @@ def test_no_gpu(capsys):
     with pytest.raises(SystemExit):
         gpu.main([])
     assert "'cuda' is not available on this machine" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_gpu_gave(root):
+    "The table and the epochs of the how-to are those of figures/gpu."
+    page = (root / "docs" / "howto" / "gpu.md").read_text(encoding="utf-8")
+    values, probe, loop = (
+        json.loads((root / "figures" / "gpu" / f"{part}.json").read_text())["found"]
+        for part in ("values", "probe", "loop")
+    )
+    lines = {row["features"]: row for row in values["estimates"]}
+    for label, row in [(f"{n:,}", lines[n]) for n in (1, 128, 9216, 36864)] + [
+        ("all four layers of Figure 2's network", probe)
+    ]:
+        times = [f"{1000 * row[name]:,.{1 if row[name] < 0.01 else 0}f}" for name in ("seconds", "cpu_seconds")]
+        assert f"| {label} | {times[0]} | {times[1]} |" in page
+    plain, graph, _, bfloat16 = (f"{row['seconds']:.2f}" for row in loop["milr"])
+    assert f"took {plain} s, with CUDA graphs {graph} s, in bfloat16 {bfloat16} s" in page
+    bare = [f"{row['seconds']:.2f}" for row in loop["bare"]]
+    assert f"took {bare[0]} and {bare[1]} s" in page

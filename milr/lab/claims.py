@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'POLICY', 'LAYERS', 'VALUE_FIRST', 'BOTH_TRACKED', 'MNIST_CLAIMS', 'CONTROLS', 'CONTROL_CLAIMS',
            'CIFAR10_CLAIMS', 'PLANNED', 'results', 'Claim', 'differences', 'judged', 'mean_and_sd', 'claim_rows',
-           'accuracies', 'rises', 'rank_correlation', 'epochs_share', 'violations', 'run_rows_of']
+           'accuracies', 'rises', 'rank_correlation', 'epochs_share', 'violations', 'run_rows_of', 'device_rows']
 
 # %% ../../nbs/lab/15_claims.ipynb #c002
 import statistics
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from scipy.stats import spearmanr
-from .protocol import CHOSEN, FEW_SEEDS, NARROW_SEEDS, queue, recorded
+from .protocol import CHOSEN, FEW_SEEDS, FIGURE3, NARROW, NARROW_SEEDS, grid, queue, recorded
 from .protocol import final_accuracy, judge_above, judge_competitive, judge_tie, paired_interval
 
 # %% ../../nbs/lab/15_claims.ipynb #c005
@@ -227,3 +227,27 @@ def _lowered(runs):
 
 def _verdict(holds):
     return "reproduced" if holds else "contradicted"
+
+# %% ../../nbs/lab/15_claims.ipynb #cl19
+def device_rows(
+    records:Path, # folder of the records, with an earlier device's in its folder `cpu`
+)->list: # dicts for a table
+    "Figure 3's rows on a GPU minus the same on a CPU."
+    pairs = {row: _on_both(fields, records) for row, fields in FIGURE3.items()}
+    pairs["all of them"] = [pair for row in pairs.values() for pair in row]
+    rows = []
+    for row, both in pairs.items():
+        if not both: continue
+        interval = paired_interval([final_accuracy(gpu) - final_accuracy(cpu) for cpu, gpu in both])
+        rows.append({
+            "row": row,
+            "runs on both": len(both),
+            "GPU minus CPU, 95 % interval": str(interval),
+            "verdict": judge_tie(interval)})
+    return rows
+
+def _on_both(fields, records):
+    "(CPU's, GPU's) run of each seed that has both."
+    settings = [entry.settings for entry in grid("Figure 3", {"": fields}, NARROW_SEEDS, **NARROW)]
+    both = [(recorded(s, Path(records)/"cpu"), recorded(s, records)) for s in settings]
+    return [pair for pair in both if all(pair)]
