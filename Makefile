@@ -7,7 +7,7 @@ PRESET ?= quick
 SEEDS ?=
 BIN := .venv/bin
 
-.PHONY: gpu figures queue ruler lab check test test-oldest faults coverage env export readme docs package bundle clean
+.PHONY: gpu figures queue ruler development lab check test test-oldest faults coverage env export readme docs package bundle clean
 
 figures: .venv/ready
 	$(BIN)/milr figures --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
@@ -35,6 +35,10 @@ TRIALS ?= figures/ruler
 ruler: .venv/ready
 	$(install) '.[schedules]'
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.ruler import work; print(work("$(TRIALS)"), "runs recorded")'
+
+# The runs of nbs/lab/30_development.ipynb that have no record yet, minutes of a core.
+development: .venv/ready
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.development import planned_runs; from milr.lab.ruler import work; print(work("figures/development", entries=planned_runs), "runs recorded")'
 
 # What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
 pages: env

@@ -2,11 +2,15 @@
 
 import hashlib, inspect, json, math
 from dataclasses import asdict, replace
+from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.codehash import code_hash
+from milr.lab import development
 from milr.lab.benchmark import read_trials, run_trial, save_trials, trial_hash
+from milr.lab.data import load_dataset
 from milr.lab.opponents import CONTROLS, FIRST_STEPS, SIGNALS, USUAL_LR
+from milr.lab.plots import markdown_table
 from milr.lab.protocol import Interval
 from milr.lab.rivals import METHODS, Job, Trial, rows_of
 from milr.lab.ruler import (
@@ -83,7 +87,7 @@ def fingerprint():
 
 
 def test_what_is_frozen_has_not_changed():
-    assert fingerprint() == "a38112972de3008f", (
+    assert fingerprint() == "e58727b87ccca8ed", (
         "the ruler is frozen; a change needs a reason on its page, and every run anew"
     )
 
@@ -200,6 +204,19 @@ def test_a_form_of_the_candidate_lacks_one_thing():
     )
     assert nothing == [[USUAL_LR["sgd"]]] * 12 and never == [held[0]] * 12
     assert held[-1] < held[0] and held == sorted(held, reverse=True)
+
+
+@pytest.mark.parametrize("kept, last", [("held", "held, last"), ("averaged_cosine, kept", "averaged_cosine")])
+def test_the_best_of_averages_is_handed_over(kept, last):
+    "Where a network learns wrong labels by heart the best average comes before the last, and stays the result."
+    task = replace(development.TASKS[-2], n_train=200, n_val=200, n_test=200, epochs=25)
+    assert task.data == "rows"
+    best, plain = (list(rows_of(Trial(task, method))) for method in (kept, last))
+    assert [r["loss"] for r in best] == [r["loss"] for r in plain] and [r["lr"] for r in best] == [
+        r["lr"] for r in plain
+    ]
+    assert best[0]["val"] == plain[0]["val"] and best[-1]["val"] != plain[-1]["val"]
+    assert best[-1]["val"] in [r["val"] for r in plain[:-1]]
 
 
 def test_each_signal_drives_the_test_and_the_policy():
@@ -385,7 +402,7 @@ def test_every_row_is_a_method():
     for task in HELDOUT:
         assert {row.method for row in (rival_rows(task) | policy_rows("held")).values()} <= set(METHODS)
     forms = {row.method for row in policy_rows("held").values() if row.method.startswith("held")}
-    assert len(forms) == 7 and {METHODS[form].build for form in forms} == {METHODS["held"].build}
+    assert len(forms) == 8 and {METHODS[form].build for form in forms} == {METHODS["held"].build}
 
 
 def test_without_a_policy_nothing_of_it_runs():
@@ -397,7 +414,7 @@ def test_results_hold_what_is_recorded_without_the_tuning():
     found = results(finished({}, "held"), "held")
     assert (
         len(found["policy"]["table"]) == 20
-        and len(found["by training loss"]["table"]) == len(found["by held-out information"]["table"]) == 10
+        and len(found["by training loss"]["table"]) == len(found["by training information"]["table"]) == 10
         and not any(r.startswith("tuning") for r in found)
     )
     assert len(found["AdamW with cosine, tuned"]) == 1
@@ -433,3 +450,37 @@ def test_the_log_has_its_columns(root):
     assert isinstance(variants(root / "figures" / "ruler" / "variants.csv"), list) and len(set(LOG_COLUMNS)) == len(
         LOG_COLUMNS
     )
+
+
+def test_the_page_of_development_shows_what_its_records_give():
+    "Its table, recomputed; and every run that it names is recorded."
+    root = Path(__file__).parent.parent
+    known = read_trials(root / "figures" / "development")
+    assert {entry.trial for entry in development.planned_runs({})} == set(known)
+    cells = json.loads((root / "nbs" / "lab" / "30_development.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    shown = "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
+    assert markdown_table(development.gain_rows(known)) in shown
+
+
+def test_the_best_cosine_is_chosen_without_a_look_at_the_test_score():
+    task = development.TASKS[0]
+    trials = development.cosine_trials(task)
+    known = {t: [dict(val=1.0, test=99.0)] for t in trials}
+    known |= {t: [dict(val=2.0, test=0.0)] for t in trials if t.options == (("lr", 0.03),)}
+    assert [rows[-1]["test"] for rows in development.best_cosine(task, known).values()] == [0.0] * 5
+    assert development.gains("held", known | {Trial(task, "held", seed=1): [dict(test=3.0)]}) == {"digits": [3.0]}
+
+
+def test_wrong_labels_are_as_many_as_said():
+    "15 % are drawn anew, so nine tenths of those are wrong, among the digits as among the rows."
+    digits = load_dataset("digits")
+    pixels = torch.cat([digits.inputs(split) for split in ("train", "test")]).flatten(1).tolist()
+    labels = torch.cat([digits.labels(split) for split in ("train", "test")]).tolist()
+    true = dict(zip(map(tuple, pixels), labels))
+    x, y = development.noisy_digits(1797, 0)
+    assert torch.equal(y, development.noisy_digits(1797, 0)[1])
+    wrong = np.mean([true[tuple(row)] != label for row, label in zip(x.tolist(), y.tolist())])
+    assert wrong == pytest.approx(0.9 * development.WRONG, abs=0.02)
+    x, y = development.rows(4000, 0)
+    assert x.shape == (4000, 20) and set(y.tolist()) == {0, 1, 2, 3}

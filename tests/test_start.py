@@ -10,12 +10,13 @@ from torch.optim.swa_utils import AveragedModel
 from milr.probe import LayerProbe
 from milr.scheduler import MutualInformationLR
 from milr.start import (
+    BestNetwork,
     HoldPolicy,
     averaged,
     climb,
     first_steps,
     information_test,
-    measurements_since_highest,
+    since_highest,
     polynomial_average,
 )
 
@@ -219,7 +220,7 @@ def test_lr_stays_or_is_halved_for_every_history(history, patience, lr):
     policy = HoldPolicy(patience)
     new, branch = policy.decide(lr, history)
     finite = [v if math.isfinite(v) else -INF for v in history]
-    waited = measurements_since_highest(history)
+    waited = since_highest(history)
     assert finite[-1 - waited] == max(finite) and all(v < max(finite) for v in finite[: len(finite) - 1 - waited])
     halved = waited > 0 and waited % patience == 0
     assert (new, branch) == ((lr / 2, "decrease") if halved else (lr, "hold"))
@@ -654,3 +655,22 @@ def test_processes_that_train_together_are_refused(monkeypatch):
     monkeypatch.setattr("milr.start.world_size", lambda: 2)
     with pytest.raises(RuntimeError, match="run the test in one process"):
         search(model := net(), sgd(model))
+
+
+def test_the_network_that_knew_most_is_kept():
+    "Of equals the first; what is not finite never; buffers too; by layer the output counts."
+    model = net(nn.BatchNorm1d(32))
+    best, seen = BestNetwork(model), []
+    for bits in (1.0, {"first": 9.0, "output": 2.0}, 2.0, math.nan, -math.inf, 1.5):
+        for part in (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())):
+            part.data.add_(1)
+        seen.append((best.offer(bits), plain(model.state_dict())))
+    assert [taken for taken, _ in seen] == [True, True, False, False, False, False]
+    assert plain(best.network.state_dict()) == seen[1][1] and best.highest == 2
+    assert not {id(p) for p in best.network.parameters()} & {id(p) for p in model.parameters()}
+
+
+def test_a_network_that_never_knew_anything_is_kept_as_it_was():
+    model = net()
+    best, before = BestNetwork(model), plain(model.state_dict())
+    assert not best.offer(math.nan) and plain(best.network.state_dict()) == before

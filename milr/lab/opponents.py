@@ -15,7 +15,7 @@ from .rivals import METHODS, Job, Method, Rival, auto, tested, warm_cosine
 from .tasks import Meter, base_optimizer, loss_of
 from ..auto import batch_loss
 from ..scheduler import MutualInformationLR
-from ..start import HoldPolicy, averaged, first_steps, information_test
+from ..start import BestNetwork, HoldPolicy, averaged, first_steps, information_test
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct05
 def adamw_cosine(j:Job, lr=1e-3, warmup=.1):
@@ -30,8 +30,8 @@ def schedulefree_adamw(j:Job, lr=2.5e-3, warmup=.05):
 # %% ../../nbs/lab/19_opponents.ipynb #ct07
 USUAL_LR = {"sgd": .1, "adamw": 1e-3} # where people begin who know nothing of the task
 
-def averaged_cosine(j:Job, lr=None, warmup=.1):
-    "The task's optimizer with a cosine, judged by its averaged weights."
+def averaged_cosine(j:Job, lr=None, warmup=.1, keep=False):
+    "The task's optimizer with a cosine, judged by its averaged weights, or by the best of them."
     lr = USUAL_LR[j.task.optimizer] if lr is None else lr
     optimizer = base_optimizer(j.task, j.model.parameters(), lr)
     schedule = warm_cosine(optimizer, j.steps, warmup)
@@ -41,7 +41,14 @@ def averaged_cosine(j:Job, lr=None, warmup=.1):
     def each_step(loss):
         schedule.step()
         average.update_parameters(j.model)
-    return Rival(optimizer, each_step, result=average)
+    if not keep: return Rival(optimizer, each_step, result=average)
+    best, each_epoch = _best(j, average.module)
+    return Rival(optimizer, each_step, each_epoch, result=best.network)
+
+def _best(j, network):
+    "The best so far by the information on held-out samples, and what is called after each epoch."
+    best, meter = BestNetwork(network), Meter("held-out mi", j.task, network, j.data, j.seed)
+    return best, lambda loss: best.offer(meter(loss))
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct09
 def range_cosine(j:Job, share=.5):
@@ -58,20 +65,24 @@ def range_fixed(j:Job, share=.1):
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct11
 def replay(j:Job, lrs=(.01,), average=False):
-    "A LR an epoch, as given; with an average as `held` has it, after the same first steps."
+    "A LR an epoch, as given; with first steps and the best of the averages, as `held` has them."
     if not lrs or not all(math.isfinite(lr) and lr >= 0 for lr in lrs):
         raise ValueError(f"a replay needs a finite LR for each epoch, got {lrs!r}")
     optimizer = base_optimizer(j.task, j.model.parameters(), lrs[0])
-    result = None
-    if average:
-        result = averaged(j.model, optimizer)
-        first_steps(optimizer, lambda batch: batch_loss(j.model, batch, loss_of), _batches(j), lrs[:1], FIRST_STEPS)
     rest = iter(lrs[1:])
 
-    def each_epoch(loss):
+    def next_lr(loss):
         group, = optimizer.param_groups
         group["lr"] = next(rest, group["lr"])
-    return Rival(optimizer, each_epoch=each_epoch, result=result, spent=_epochs(j, FIRST_STEPS) if average else 0.)
+    if not average: return Rival(optimizer, each_epoch=next_lr)
+    network = averaged(j.model, optimizer).module
+    first_steps(optimizer, lambda batch: batch_loss(j.model, batch, loss_of), _batches(j), lrs[:1], FIRST_STEPS)
+    best, look = _best(j, network)
+
+    def each_epoch(loss):
+        look(loss)
+        next_lr(loss)
+    return Rival(optimizer, each_epoch=each_epoch, result=best.network, spent=_epochs(j, FIRST_STEPS))
 
 FIRST_STEPS = 100 # of each training of an information test
 
@@ -84,8 +95,8 @@ def _epochs(j, steps):
     return steps*j.task.epochs/j.steps
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct31
-def held(j:Job, measure="mi", cool=True):
-    "Information test, `HoldPolicy` and averaged weights, driven by any measure."
+def held(j:Job, measure="held-out mi", cool=True, keep=True):
+    "Information test, `HoldPolicy` and the best of the averaged weights, driven by any measure."
     optimizer = base_optimizer(j.task, j.model.parameters(), USUAL_LR[j.task.optimizer])
     losses: list = []
     meters = []
@@ -100,13 +111,15 @@ def held(j:Job, measure="mi", cool=True):
         return lambda: _in_test(meters[0], losses)
 
     test = information_test(j.model, optimizer, loss_fn, _batches(j), probe_of, FIRST_STEPS, check=False)
-    scheduler = MutualInformationLR(optimizer, HoldPolicy())
+    scheduler, best = MutualInformationLR(optimizer, HoldPolicy()), BestNetwork(test.average.module)
 
     def each_epoch(loss):
+        measured = meters[0](loss)
+        best.offer(measured)
         if cool:
-            scheduler.step(meters[0](loss))
+            scheduler.step(measured)
     return Rival(optimizer, each_epoch=each_epoch, spent=_epochs(j, test.steps), scheduler=scheduler,
-        result=test.average)
+        result=best.network if keep else test.average)
 
 def _in_test(meter, losses):
     "A measurement after some steps of training; to the training loss, the mean of the last twenty."
@@ -122,6 +135,7 @@ CONTROLS = {
     "schedulefree_adamw": Method("Schedule-Free AdamW", schedulefree_adamw, dict(lr=ADAMW_LR, warmup=(0., .2)),
         needs="schedulefree"),
     "averaged_cosine": Method("cosine, averaged weights", averaged_cosine),
+    "averaged_cosine, kept": Method("cosine, the best of averaged weights", averaged_cosine, fixed=dict(keep=True)),
     "range_cosine, 1/2": Method("range test, cosine from 1/2", range_cosine, fixed=dict(share=.5)),
     "range_cosine, 1/4": Method("range test, cosine from 1/4", range_cosine, fixed=dict(share=.25)),
     "range_fixed": Method("range test, fixed at 1/10", range_fixed),
@@ -130,9 +144,10 @@ CONTROLS = {
     "auto_layers, mi of another layer": Method("AutoPolicy, layers permuted", auto, own=True,
         fixed=dict(measure="mi of another layer", layerwise=True)),
     "replay, averaged": Method("another seed's LR, averaged weights", replay, fixed=dict(average=True)),
-    "held": Method("information test, hold, averaged weights", held, own=True),
-    "held, never cooled": Method("information test, never cooled", held, own=True, fixed=dict(cool=False))}
-SIGNALS = ("nothing", "training loss", "probe loss", "held-out loss", "held-out mi")
+    "held": Method("information test, hold, the best of averaged weights", held, own=True),
+    "held, never cooled": Method("information test, never cooled", held, own=True, fixed=dict(cool=False)),
+    "held, last": Method("information test, hold, the last average", held, own=True, fixed=dict(keep=False))}
+SIGNALS = ("nothing", "training loss", "probe loss", "held-out loss", "mi")
 CONTROLS |= {f"held, {signal}": Method(f"held, by {signal}", held, own=True, fixed=dict(measure=signal))
     for signal in SIGNALS}
 METHODS.update(CONTROLS)

@@ -121,6 +121,7 @@ def rival_rows(
         "Adam, tuned": Row("adam", "adam", 20),
         "cosine, untuned": Row(cosine),
         "cosine, tuned, averaged weights": Row("averaged_cosine", cosine),
+        "cosine, tuned, the best of averages": Row("averaged_cosine, kept", cosine, 20),
         "Schedule-Free AdamW, tuned": Row("schedulefree_adamw", "schedulefree_adamw"),
         "Prodigy, tuned": Row("prodigy", "prodigy")}
     if cosine == "cosine":
@@ -133,15 +134,16 @@ def policy_rows(
     "The policy, its controls, and what a range test does without it."
     return {
         "policy": Row(policy, seeds=20),
+        "by held-out loss": Row(f"{policy}, held-out loss", seeds=20),
         "by nothing": Row(f"{policy}, nothing", seeds=20),
         "range test, cosine from 1/2": Row("range_cosine, 1/2", seeds=20),
         "range test, cosine from 1/4": Row("range_cosine, 1/4"),
         "range test, fixed at 1/10": Row("range_fixed"),
         "never cooled": Row(f"{policy}, never cooled"),
+        "the last average": Row(f"{policy}, last"),
+        "by training information": Row(f"{policy}, mi"),
         "by training loss": Row(f"{policy}, training loss"),
-        "by probe loss": Row(f"{policy}, probe loss"),
-        "by held-out loss": Row(f"{policy}, held-out loss"),
-        "by held-out information": Row(f"{policy}, held-out mi")}
+        "by probe loss": Row(f"{policy}, probe loss")}
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru25
 BUDGET, TUNING_SEEDS = 6, (1000, 1001, 1002)
@@ -212,7 +214,7 @@ def queue(
             if other:
                 yield Entry("another seed's LR", replayed(task, other, seed))
 
-FIRST = ("policy", "cosine, tuned", "Adam, tuned", "by nothing") # rows
+FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by held-out loss") # rows
 
 def _rows(known, rows_of, wanted):
     "The wanted rows of each task, or all others: their tuning, then the runs whose settings are known, seed by seed."
