@@ -87,7 +87,7 @@ def fingerprint():
 
 
 def test_what_is_frozen_has_not_changed():
-    assert fingerprint() == "e58727b87ccca8ed", (
+    assert fingerprint() == "db894a80142c1f9a", (
         "the ruler is frozen; a change needs a reason on its page, and every run anew"
     )
 

@@ -4,9 +4,11 @@ import copy, math, random
 from itertools import cycle, islice
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
+from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
+from milr import mutual_information
 from milr.probe import LayerProbe
 from milr.scheduler import MutualInformationLR
 from milr.start import (
@@ -17,6 +19,7 @@ from milr.start import (
     first_steps,
     information_test,
     since_highest,
+    usable_information,
     polynomial_average,
 )
 
@@ -415,7 +418,7 @@ def found_with(seed, batches):
     "Of a network that draws random numbers, with a probe of the test's own."
     model = net(nn.Dropout())
     torch.manual_seed(seed)
-    found = information_test(model, sgd(model), F.cross_entropy, batches, steps=STEPS)
+    found = information_test(model, sgd(model), F.cross_entropy, batches, (X, Y), STEPS)
     return found.lrs, found.bits, plain(model.state_dict())
 
 
@@ -472,7 +475,7 @@ def test_random_state_and_modes_are_afterwards_as_before():
     torch.manual_seed(3)
     before = random_states()
     for batches in data(), loader():
-        information_test(model, sgd(model), None, batches, steps=STEPS, training_step=step)
+        information_test(model, sgd(model), None, batches, (X, Y), STEPS, training_step=step)
     assert random_states() == before and [module.training for module in model.modules()] == modes and all(trained_in)
 
 
@@ -674,3 +677,50 @@ def test_a_network_that_never_knew_anything_is_kept_as_it_was():
     model = net()
     best, before = BestNetwork(model), plain(model.state_dict())
     assert not best.offer(math.nan) and plain(best.network.state_dict()) == before
+
+
+@given(st.integers(0, 10**6))
+def test_usable_information_is_the_saving_of_bits(seed):
+    "Against scikit-learn's cross-entropy; at most the entropy of the labels, and less than it when unsure."
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.arange(4), rng.integers(0, 4, 60)]
+    said = rng.dirichlet(np.ones(4), 64)
+    entropy = -sum(p * math.log2(p) for p in np.bincount(y) / 64)
+    bits = usable_information(torch.tensor(said), torch.tensor(y))
+    assert bits == pytest.approx(entropy - log_loss(y, said) / math.log(2)) and bits < entropy
+
+
+def test_usable_information_of_numbers_is_a_normal_guess():
+    y = torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(5000, 1, generator=torch.Generator().manual_seed(1))
+    assert usable_information(y + noise / 4, y) == pytest.approx(math.log2(4), abs=0.05)
+    assert usable_information(y, y[:, 0]) > 100 and usable_information(torch.zeros(5000, 1), y) == pytest.approx(
+        0, abs=1e-3
+    )
+
+
+def test_sure_and_wrong_is_worth_less_than_nothing():
+    y = torch.arange(4).repeat(10)
+    assert -200 < usable_information(F.one_hot((y + 1) % 4).float(), y) < -100
+    with pytest.raises(ValueError, match="class numbers"):
+        usable_information(torch.ones(40, 2), y)
+
+
+def test_it_asks_what_the_network_says_and_not_what_its_output_knows():
+    "Classes kept apart under wrong names: nearest neighbours find all two bits, the user none."
+    y = torch.arange(4).repeat(100)
+    shifted = F.one_hot((y + 1) % 4).float() * 3 + torch.randn(400, 4, generator=torch.Generator().manual_seed(0)) / 9
+    assert float(mutual_information(shifted, y)) > 1.9 and usable_information(shifted.softmax(1), y) < 0
+
+
+def test_held_out_samples_come_in_any_form():
+    found = {}
+    for name, held_out in {
+        "tensors": (X, Y),
+        "a data set": torch.utils.data.TensorDataset(X, Y),
+        "a probe": lambda network: LayerProbe(network, X, Y, estimator=usable_information),
+    }.items():
+        found[name] = search(model := net(), sgd(model), probe=held_out).bits
+    assert found["tensors"] == found["a probe"] == pytest.approx(found["a data set"])
+    with pytest.raises(TypeError, match="held-out samples are missing"):
+        search(model := net(), sgd(model), probe=None)

@@ -82,7 +82,7 @@ TASKS = (
 VARIANTS = {
     "AutoPolicy": "auto",
     "held": "held",
-    "by held-out loss": "held, held-out loss",
+    "by KSG information": "held, held-out mi",
     "by training information": "held, mi",
     "by training loss": "held, training loss",
     "by probe loss": "held, probe loss",

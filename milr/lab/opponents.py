@@ -46,8 +46,8 @@ def averaged_cosine(j:Job, lr=None, warmup=.1, keep=False):
     return Rival(optimizer, each_step, each_epoch, result=best.network)
 
 def _best(j, network):
-    "The best so far by the information on held-out samples, and what is called after each epoch."
-    best, meter = BestNetwork(network), Meter("held-out mi", j.task, network, j.data, j.seed)
+    "The best so far by the loss on held-out samples, and what is called after each epoch."
+    best, meter = BestNetwork(network), Meter("held-out loss", j.task, network, j.data, j.seed)
     return best, lambda loss: best.offer(meter(loss))
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct09
@@ -95,7 +95,7 @@ def _epochs(j, steps):
     return steps*j.task.epochs/j.steps
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct31
-def held(j:Job, measure="held-out mi", cool=True, keep=True):
+def held(j:Job, measure="held-out loss", cool=True, keep=True):
     "Information test, `HoldPolicy` and the best of the averaged weights, driven by any measure."
     optimizer = base_optimizer(j.task, j.model.parameters(), USUAL_LR[j.task.optimizer])
     losses: list = []
@@ -147,7 +147,7 @@ CONTROLS = {
     "held": Method("information test, hold, the best of averaged weights", held, own=True),
     "held, never cooled": Method("information test, never cooled", held, own=True, fixed=dict(cool=False)),
     "held, last": Method("information test, hold, the last average", held, own=True, fixed=dict(keep=False))}
-SIGNALS = ("nothing", "training loss", "probe loss", "held-out loss", "mi")
+SIGNALS = ("nothing", "training loss", "probe loss", "held-out mi", "mi")
 CONTROLS |= {f"held, {signal}": Method(f"held, by {signal}", held, own=True, fixed=dict(measure=signal))
     for signal in SIGNALS}
 METHODS.update(CONTROLS)

@@ -134,7 +134,7 @@ def policy_rows(
     "The policy, its controls, and what a range test does without it."
     return {
         "policy": Row(policy, seeds=20),
-        "by held-out loss": Row(f"{policy}, held-out loss", seeds=20),
+        "by KSG information": Row(f"{policy}, held-out mi", seeds=20),
         "by nothing": Row(f"{policy}, nothing", seeds=20),
         "range test, cosine from 1/2": Row("range_cosine, 1/2", seeds=20),
         "range test, cosine from 1/4": Row("range_cosine, 1/4"),
@@ -214,7 +214,7 @@ def queue(
             if other:
                 yield Entry("another seed's LR", replayed(task, other, seed))
 
-FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by held-out loss") # rows
+FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by KSG information") # rows
 
 def _rows(known, rows_of, wanted):
     "The wanted rows of each task, or all others: their tuning, then the runs whose settings are known, seed by seed."
