@@ -150,7 +150,7 @@ class InformationTest(NamedTuple):
         ax.semilogx(self.lrs, self.bits, "o-")
         ax.axhline(self.before, ls=":", lw=1, color="C7", label="untrained")
         ax.axvline(self.lr, ls="--", lw=1, color="C2", label=f"chosen {self.lr:.2g}")
-        ax.set(xlabel="LR", ylabel="I(H;Y) (bits)")
+        ax.set(xlabel="LR", ylabel="information (bits)")
         ax.legend(frameon=False, fontsize=8)
         return ax
 

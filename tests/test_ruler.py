@@ -456,7 +456,7 @@ def test_the_page_of_development_shows_what_its_records_give():
     "Its table, recomputed; and every run that it names is recorded."
     root = Path(__file__).parent.parent
     known = read_trials(root / "figures" / "development")
-    assert {entry.trial for entry in development.planned_runs({})} == set(known)
+    assert {entry.trial for entry in development.planned_runs(known)} == set(known)
     cells = json.loads((root / "nbs" / "lab" / "30_development.ipynb").read_text(encoding="utf-8"))["cells"]
     outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
     shown = "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
@@ -484,3 +484,16 @@ def test_wrong_labels_are_as_many_as_said():
     assert wrong == pytest.approx(0.9 * development.WRONG, abs=0.02)
     x, y = development.rows(4000, 0)
     assert x.shape == (4000, 20) and set(y.tolist()) == {0, 1, 2, 3}
+
+
+def test_the_log_says_what_the_records_of_development_give():
+    "Its lines of 2026-11-26, recomputed: mean over tasks of the mean over seeds."
+    root = Path(__file__).parent.parent
+    known = read_trials(root / "figures" / "development")
+    auto = {task: np.mean(values) for task, values in development.gains("AutoPolicy", known).items()}
+    lines = [line for line in variants(root / "figures" / "ruler" / "variants.csv") if line["date"] == "2026-11-26"]
+    assert {line["variant"] for line in lines} == {*development.VARIANTS, development.FAIR_RIVAL}
+    for line in lines:
+        found = {task: np.mean(values) for task, values in development.gains(line["variant"], known).items()}
+        assert line["minus tuned cosine (points)"] == f"{np.mean(list(found.values())):+.2f}"
+        assert line["minus AutoPolicy (points)"] == f"{np.mean([found[task] - auto[task] for task in found]):+.2f}"

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['WRONG', 'TASKS', 'VARIANTS', 'SEEDS', 'COSINE_LRS', 'FAIR_RIVAL', 'rows', 'noisy_digits', 'dense_network',
-           'cosine_trials', 'best_cosine', 'trials_of', 'planned_runs', 'gains', 'gain_rows']
+           'cosine_trials', 'best_cosine', 'trials_of', 'planned_runs', 'gains', 'gain_rows', 'beside', 'costs']
 
 # %% ../../nbs/lab/30_development.ipynb #dv02
 import statistics
-from dataclasses import replace
-import torch
 from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+import torch
 from torch import nn, Tensor
 from .benchmark import PRESETS
 from .data import load_dataset
 from .heldout import GENERATED
 from .models import dense_block, initialise
 from .rivals import Trial
+from .protocol import Interval, paired_interval
 from .ruler import Entry, points
 from .tasks import METRICS, Task
 
@@ -64,8 +66,8 @@ def dense_network(
 
 # %% ../../nbs/lab/30_development.ipynb #dv07
 GENERATED.update({
-    "rows": (rows, lambda width: dense_network(20, 4, width), "rows of four classes, 15 % wrong labels (synthetic)"),
-    "noisy digits": (noisy_digits, lambda width: dense_network(64, 10, width), "digits, 15 % wrong labels")})
+    "rows": (rows, partial(dense_network, 20, 4), "rows of four classes, 15 % wrong labels (synthetic)"),
+    "noisy digits": (noisy_digits, partial(dense_network, 64, 10), "digits, 15 % wrong labels")})
 METRICS.update(dict.fromkeys(("rows", "noisy digits"), "accuracy (%)"))
 
 _SPENT = {task.name: task for task in PRESETS["full"][0]}
@@ -159,3 +161,25 @@ def gain_rows(
         line |= {task.name: f"{means[task.name]:+.2f}" if task.name in means else "" for task in TASKS}
         lines.append(line | {"mean": f"{statistics.fmean(means.values()):+.2f}" if len(means) == len(TASKS) else ""})
     return lines
+
+# %% ../../nbs/lab/30_development.ipynb #dv16
+def beside(
+    variant:str, # a key of `VARIANTS`, or `FAIR_RIVAL`
+    known:dict, # {Trial: rows} of what is recorded
+)->Interval: # over tasks, in points
+    "`held` minus another line of the table."
+    ours, theirs = gains("held", known), gains(variant, known)
+    pairs = [zip(ours[task], theirs[task], strict=True) for task in ours]
+    return paired_interval([statistics.fmean(a - b for a, b in of_task) for of_task in pairs])
+
+def costs(
+    known:dict, # as above
+)->dict: # {task's name: (steps, seconds)}, as multiples of the best cosine's
+    "What `held` takes, its information test included."
+    found = {}
+    for task in TASKS:
+        ours = [known[Trial(task, "held", seed=seed)][-1] for seed in SEEDS]
+        theirs = [rows[-1] for rows in best_cosine(task, known).values()]
+        found[task.name] = tuple(statistics.fmean(row[of] for row in ours)/statistics.fmean(row[of] for row in theirs)
+            for of in ("epochs", "seconds"))
+    return found
