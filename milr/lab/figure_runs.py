@@ -72,7 +72,7 @@ def runs_of(
     return {name: [next(done) for _ in many] for name, many in rows.items()}
 
 def _recorded(rows, folder):
-    "Those runs of the rows that are among the records; with none at all the error of the first."
+    "Those runs of the rows that are among the records; with none at all the error of the first, of several not one."
     runs: dict = {}
     errors = []
     for name, s in ((name, s) for name, many in rows.items() for s in many):
@@ -82,6 +82,9 @@ def _recorded(rows, folder):
             errors.append(e)
     found = {name: many for name, many in runs.items() if many}
     if errors and not found: raise errors[0]
+    if len(found) == 1 < len(rows):
+        raise LookupError(f"of {len(rows)} rows the records in {folder} have one, {next(iter(found))!r}, "
+            f"which would be compared with nothing; the first that is missing: {errors[0]}")
     return found
 
 # %% ../../nbs/lab/23_figure_runs.ipynb #fg04
