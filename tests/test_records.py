@@ -161,6 +161,6 @@ def test_published_trials_are_what_the_study_found():
     }
     with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
         table = [row for row in csv.DictReader(file) if row["task"] == "digits"]
-    assert len(table) == 420 and {t.task.name for t in known} >= {"digits", "friedman", "mnist", "text"}
+    assert len(table) == 420 and {t.task.name for t in known} >= {"digits", "friedman", "mnist", "text", "fashion"}
     for row in table:
         assert final[row["method"], row["options"], int(row["seed"])] == float(row["final"])
