@@ -164,3 +164,16 @@ def test_published_trials_are_what_the_study_found():
     assert len(table) == 420 and {t.task.name for t in known} >= {"digits", "friedman", "mnist", "text", "fashion"}
     for row in table:
         assert final[row["method"], row["options"], int(row["seed"])] == float(row["final"])
+
+
+def test_autopolicy_breaks_as_often_as_the_study_says():
+    "On MNIST: two seeds of the records, one of the study's own run end as a guess."
+    known = read_trials(RUNS.parent / "trials")
+    again = [
+        rows[-1]["test"] for t, rows in known.items() if (t.task.name, t.method, t.options) == ("mnist", "auto", ())
+    ]
+    with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
+        table = [row for row in csv.DictReader(file) if (row["task"], row["column"]) == ("mnist", "untuned")]
+    there = [float(row["final"]) for row in table if row["method"] == METHODS["auto"].label]
+    assert (len(again), sum(score < 20 for score in again)) == (10, 2)
+    assert (len(there), sum(score < 20 for score in there)) == (10, 1)
