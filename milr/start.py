@@ -139,7 +139,7 @@ class InformationTest(NamedTuple):
     bits: list             # what the averaged network knew after the steps at each; -inf where it broke
     before: float          # what it knew before
     steps: int             # taken in all
-    average: AveragedModel # follows the optimizer; the network to use
+    average: AveragedModel # follows the optimizer; `BestNetwork` keeps the best of it
     probe: Callable        # measures it; for the scheduler
     problem: str = ""      # why `lr` is not to be relied on, and what to do
 

@@ -5,7 +5,8 @@
 Not bit for bit: another processor sums floats in another order. In six epochs on 300 images that stays at rounding (a
 millionth of a loss), whereas a different seed, neighbour, plan or constant shows in the second digit; the last test
 says so. An image on the fence may change sides, and with it a neighbour of the estimate, so accuracies may differ by
-one image, estimates by a fiftieth of a bit, and the LR that follows from an estimate by two in a hundred.
+one image and estimates by a fiftieth of a bit; in the longest run, of eight epochs, the LR that follows from them by
+two in a hundred.
 """
 
 import json, tempfile
@@ -51,14 +52,14 @@ def numbers(row):
     return flat
 
 
-def differences(found, golden):
+def differences(found, golden, lr_slack=1e-3):
     "The numbers that are not the same."
     out = []
     for epoch, (row, want) in enumerate(zip(found, golden, strict=True)):
         row = numbers(row)
         assert row.keys() == want.keys()
         for name, value in want.items():
-            slacks = dict(accuracy=0.011, mi=0.02, val=2.01, test=2.01, lr=0.02 * abs(value))
+            slacks = dict(accuracy=0.011, mi=0.02, val=2.01, test=2.01, lr=lr_slack * abs(value))
             if abs(row[name] - value) > slacks.get(name.split()[0], 1e-3 * abs(value)):
                 out.append((epoch, name, row[name], value))
     return out
@@ -80,7 +81,8 @@ def test_each_method_is_there(golden):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_has_its_numbers(name, golden, store):
-    assert differences(run(RUNS[name], store).rows, golden["runs"][name]) == []
+    lr_slack = 0.02 if name == "larger batch" else 1e-3
+    assert differences(run(RUNS[name], store).rows, golden["runs"][name], lr_slack) == []
 
 
 @pytest.mark.parametrize("name", TRIALS)
