@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from .policy import OPEN, Policy, is_valid
-from .forward import device_of, kept_random_state, main_tensor
+from .forward import device_of, kept_modes, kept_random_state, main_tensor
 from .rates import is_adaptive, set_lr
 
 # %% ../nbs/13_auto.ipynb #c005
@@ -191,15 +191,13 @@ def _steepest(values, width=3):
 def _put_back(model, optimizer):
     "The model, its parts' modes and the optimizer are afterwards as before."
     weights, state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        yield
+        with kept_modes(model):
+            yield
     finally:
         model.load_state_dict(weights)
         optimizer.load_state_dict(state)
         optimizer.zero_grad()
-        for module, mode in modes:
-            module.training = mode
 
 def _try(optimizer, loss_of, batches, tried):
     "The LRs tried, the smoothed losses and the losses, until they blow up."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['lock', 'unwrap', 'clean_name', 'is_fsdp1', 'is_sharded', 'map_tensors', 'tensors_in', 'run_model',
-           'kept_random_state', 'eval_mode', 'kept_buffers', 'device_of', 'untouched', 'main_tensor', 'described']
+           'kept_random_state', 'kept_modes', 'eval_mode', 'kept_buffers', 'device_of', 'untouched', 'main_tensor',
+           'described']
 
 # %% ../nbs/07_forward.ipynb #f003
 import random, sys, threading
@@ -99,16 +100,22 @@ def _generators(device):
 
 # %% ../nbs/07_forward.ipynb #c015
 @contextmanager
-def eval_mode(model:nn.Module): # any module
-    "Evaluation mode inside, every submodule's own flag afterwards."
+def kept_modes(model:nn.Module): # any module
+    "Every submodule's own flag, training or evaluation, is afterwards as before."
     flags = [(module, module.training) for module in model.modules()]
     try:
-        for module, _ in flags:
-            module.training = False
         yield
     finally:
         for module, flag in flags:
             module.training = flag
+
+@contextmanager
+def eval_mode(model:nn.Module): # any module
+    "Evaluation mode inside, every submodule's own flag afterwards."
+    with kept_modes(model):
+        for module in model.modules():
+            module.training = False
+        yield
 
 # %% ../nbs/07_forward.ipynb #c018
 @contextmanager

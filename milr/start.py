@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from .auto import batch_loss, repeated, to_device
-from .forward import device_of, is_sharded, kept_random_state, unwrap
+from .forward import device_of, is_sharded, kept_modes, kept_random_state, unwrap
 from .inputs import kept_generator
 from .probe import LayerProbe
 from .ranks import world_size
@@ -214,17 +214,6 @@ def first_steps(
 
 # %% ../nbs/15_start.ipynb #st26
 @contextmanager
-def _modes_kept(model):
-    "Training mode inside, every part's own mode afterwards."
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.train()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-@contextmanager
 def _undone_after_errors(model, optimizer):
     "The average, the state and a copy of it; after an error all is as it was, and the optimizer has no average."
     average, follows = _followed(model, optimizer)
@@ -295,7 +284,8 @@ def information_test(
                 best.update(bits=bits, state=state.now(), power=power)
             return bits
 
-        with _modes_kept(model):
+        with kept_modes(model):
+            model.train()
             known = dict(sorted(climb(bits_at, before).items()))
         state.put_back(best["state"])
         optimizer.zero_grad()
