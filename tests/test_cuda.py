@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest, torch
 from milr import LayerProbe, MutualInformationLR, ValueChangePolicy, mutual_information, reference_mi
 from milr.lab.data import load_dataset
-from milr.lab import store
+from milr.lab import opponents, store
 from milr.lab.models import build_model
 from milr.lab.runs import run
 from milr.lab.settings import Settings, run_hash
+from milr.lab.rivals import METHODS, Trial, rows_of
+from milr.lab.tasks import Task
 from milr.lab.training import train
 from tests.fake_cuda import fake_cuda
 
@@ -223,3 +225,19 @@ def test_a_run_goes_on_with_the_gpus_random_numbers(gpu, tmp_path, monkeypatch):
     went_on = run(s, tmp_path, lambda s, row: seen.append((row["epoch"], random.state.tolist())))
     assert seen == [(2, kept.tolist())]
     assert went_on.series("accuracy") == run(s, tmp_path / "whole").series("accuracy")
+
+
+SCHEDULED = Task(n_train=100, n_val=50, n_test=50, epochs=3)
+KINDS = ("adam", "plateau", "prodigy", "schedulefree_adamw", "averaged_cosine, kept", "range_cosine, 1/2", "held")
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_trial(gpu, method, monkeypatch):
+    "A method of the comparison of schedules gives what it gives on a CPU; information tests are shorter here."
+    if METHODS[method].needs:
+        pytest.importorskip(METHODS[method].needs)
+    monkeypatch.setattr(opponents, "FIRST_STEPS", 20)
+    here, there = (list(rows_of(Trial(SCHEDULED, method, device=device))) for device in ("cpu", "cuda"))
+    for a, b in zip(here, there, strict=True):
+        for name in ("lr", "loss", "val", "test", "epochs"):
+            assert b[name] == pytest.approx(a[name], abs=1e-6)

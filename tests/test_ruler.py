@@ -26,6 +26,7 @@ from milr.lab.ruler import (
     RESAMPLES,
     TUNING_SEEDS,
     Entry,
+    anywhere,
     best_options,
     bootstrap,
     candidates,
@@ -434,6 +435,22 @@ def test_work_goes_on_where_it_stopped_and_passes_over_what_is_taken(tmp_path):
     with FileLock(tmp_path / "ruler" / f"{trial_hash(Trial(tiny, 'fixed', seed=1))}.lock"):
         assert work(tmp_path / "records", tmp_path, entries) == 2
     assert work(tmp_path / "records", tmp_path, entries) == 1 and work(tmp_path / "records", tmp_path, entries) == 0
+
+
+def test_a_record_counts_wherever_it_was_computed(tmp_path):
+    "A GPU's is not computed again on a CPU, and its seconds are not a CPU's."
+    entries = lambda known: [Entry("policy", Trial(tiny, "fixed", seed=s)) for s in range(2)]
+    here, there = Trial(tiny, "fixed", seed=0), Trial(tiny, "fixed", seed=1, device="cuda")
+    save_trials([there], [[row(80.0), row(81.0, epochs=2)]], tmp_path / "records")
+    assert work(tmp_path / "records", tmp_path, entries) == 1
+    known = anywhere(read_trials(tmp_path / "records"))
+    assert list(known) == [replace(there, device="cpu"), here]
+    assert [r["test"] for r in known[replace(there, device="cpu")]] == [80.0, 81.0]
+    found = {"policy": {"tiny": {seed: rows for seed, rows in enumerate(known.values())}}}
+    (line,) = summary(found, dict(tiny=0.0))
+    assert line["seconds"] == known[here][-1]["seconds"] and line["runs"] == 2
+    del found["policy"]["tiny"][1]
+    assert summary(found, dict(tiny=0.0))[0]["seconds"] is None
 
 
 def test_the_store_knows_the_code_of_a_control(monkeypatch):

@@ -14,8 +14,8 @@ import math, statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from filelock import FileLock, Timeout
 from scipy.stats import t as student
+from .executors import work_off
 from .runs import batch_change_rows, run, same_lr
 from .settings import Settings, run_hash
 from .store import recorded, runs_root, save_record
@@ -174,6 +174,8 @@ class Entry:
     row: str           # in its table
     settings: Settings # what is trained
 
+    def __str__(self): return f"{self.part}: {self.row}, seed {self.settings.seed}"
+
 def grid(
     part:str, # of the queue
     rows:dict, # {row: fields of `Settings`}
@@ -283,11 +285,15 @@ def work(
     "Go through the queue until nothing is left that is not recorded or at work elsewhere."
     records, root = Path(records), Path(root or runs_root())
     entries = entries or (lambda: queue(records))
-    done = 0
-    while entry := _next_done(entries(), records, root, where):
-        done += 1
-        print(f"{entry.part}: {entry.row}, seed {entry.settings.seed}", flush=True)
-    return done
+
+    def left(): return (entry for entry in entries() if not recorded(entry.settings, records))
+
+    def lock(entry): return root/run_hash(entry.settings)/"queue.lock"
+
+    def compute(entry):
+        found = run(computed_at(entry.settings, **where), root)
+        save_record(found, records)
+    return work_off(left, lock, compute)
 
 def computed_at(
     settings:Settings, # a run
@@ -296,20 +302,3 @@ def computed_at(
     "The same run, and what it continues, computed elsewhere."
     continues = settings.continues and computed_at(settings.continues, **where)
     return replace(settings, continues=continues, **where)
-
-def _next_done(entries, records, root, where):
-    "The first entry that has no record and could be taken, now that it is recorded; None: there is none."
-    for entry in entries:
-        if not recorded(entry.settings, records) and _take(entry.settings, records, root, where): return entry
-    return None
-
-def _take(settings, records, root, where):
-    "Run and record, unless another process is at it."
-    folder = root/run_hash(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder/"queue.lock", timeout=0):
-            if not recorded(settings, records):
-                save_record(run(computed_at(settings, **where), root), records)
-            return True
-    except Timeout: return False

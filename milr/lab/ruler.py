@@ -6,16 +6,17 @@
 __all__ = ['DEVELOPMENT', 'HELDOUT', 'MINUTES', 'MARGIN', 'EQUIVALENT', 'CHANCE', 'RESAMPLES', 'BUDGET', 'TUNING_SEEDS',
            'LOG_COLUMNS', 'POLICY', 'FIRST', 'points', 'final_score', 'diverged', 'epochs_to', 'bootstrap', 'judge',
            'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options', 'target_of', 'variants',
-           'Entry', 'queue', 'replayed', 'work', 'results', 'planned', 'differences', 'summary']
+           'Entry', 'queue', 'replayed', 'anywhere', 'work', 'results', 'planned', 'differences', 'summary']
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru02
 import csv, math, statistics
 import numpy as np
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from .benchmark import PRESETS, read_trials, run_trial, save_trials, trial_hash
+from .executors import work_off
 from .opponents import CONTROLS
 from .store import runs_root
 from .protocol import Interval
@@ -199,6 +200,8 @@ class Entry:
     row: str     # in the table
     trial: Trial # what is trained
 
+    def __str__(self): return f"{self.row}: {self.trial.task.name}, seed {self.trial.seed}"
+
 def queue(
     known:dict, # {Trial: rows} of what is recorded
     policy:str|None=POLICY,
@@ -239,38 +242,39 @@ def replayed(
     return Trial(task, "replay, averaged", (("lrs", tuple(row["lr"][0] for row in rows)),), seed)
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru31
+def anywhere(
+    known:dict, # {Trial: rows} of what is recorded
+)->dict: # the same, each trial as if it were a CPU's; a GPU's seconds, which are others, are None
+    "What is recorded, wherever it was computed."
+    def untimed(rows): return [row | dict(seconds=None) for row in rows]
+    elsewhere = {replace(t, device="cpu"): untimed(rows) for t, rows in known.items() if t.device != "cpu"}
+    return elsewhere | {t: rows for t, rows in known.items() if t.device == "cpu"}
+
 def work(
     records:Path, # folder of the records
     root:Path|None=None, # folder of all runs; None: `runs_root()`
     entries=queue, # ({Trial: rows}) -> the queue
+    device:str="cpu", # where to compute
 )->int: # how many runs were recorded
     "Go through the queue until nothing is left that is not recorded or at work elsewhere."
-    records, root, done = Path(records), Path(root or runs_root())/"ruler", 0
-    root.mkdir(parents=True, exist_ok=True)
-    while entry := _next(entries, records, root):
-        done += 1
-        print(f"{entry.row}: {entry.trial.task.name}, seed {entry.trial.seed}", flush=True)
-    return done
+    records, root = Path(records), Path(root or runs_root())
 
-def _next(entries, records, root):
-    "Run and record the next one that is free; None if there is none."
-    known = read_trials(records)
-    return next((e for e in entries(known) if e.trial not in known and _take(e.trial, records, root)), None)
+    def left():
+        known = anywhere(read_trials(records))
+        return (entry for entry in entries(known) if entry.trial not in known)
 
-def _take(trial, records, root):
-    "Run and record, unless another process is at it."
-    try:
-        with FileLock(root/f"{trial_hash(trial)}.lock", timeout=0):
-            if trial in read_trials(records): return True
-            rows = run_trial(trial, root)
-            with FileLock(root/"records.lock"):
-                save_trials([trial], [rows], records)
-            return True
-    except Timeout: return False
+    def lock(entry): return root/"ruler"/f"{trial_hash(entry.trial)}.lock"
+
+    def compute(entry):
+        trial = replace(entry.trial, device=device)
+        rows = run_trial(trial, root)
+        with FileLock(root/"ruler"/"records.lock"):
+            save_trials([trial], [rows], records)
+    return work_off(left, lock, compute)
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru34
 def results(
-    known:dict, # {Trial: rows}
+    known:dict, # {Trial: rows}, as `anywhere` gives it
     policy:str|None=POLICY,
 )->dict: # {row: {task's name: {seed: rows}}}
     "What is recorded of the queue, without the tuning."
@@ -311,12 +315,13 @@ def _line(found, row, targets):
     "A row against tuned cosine and tuned Adam, and its secondary measures."
     runs = [(task, rows) for task, by_seed in found[row].items() for rows in by_seed.values()]
     epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
+    seconds = [rows[-1]["seconds"] for _, rows in runs if rows[-1]["seconds"] is not None]
     line = dict(row=row, runs=len(runs))
     for rival in "cosine, tuned", "Adam, tuned":
         if row != rival:
             line[f"minus {rival}"] = _compared(found, row, rival)
     return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
-        epochs=statistics.median_low(epochs), seconds=statistics.median(rows[-1]["seconds"] for _, rows in runs))
+        epochs=statistics.median_low(epochs), seconds=statistics.median(seconds) if seconds else None)
 
 def _compared(found, row, rival):
     "The difference and its interval, or what is missing."
