@@ -7,7 +7,7 @@ __all__ = ['as_measurement', 'layer_of', 'measurement_of', 'decide', 'next_recor
            'MutualInformationLR']
 
 # %% ../nbs/11_scheduler.ipynb #c003
-import copy, logging, math, warnings
+import copy, logging, math
 from collections.abc import Callable, Mapping
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,7 +16,7 @@ from .forward import lock
 from .ranks import check_same_on_all_ranks, from_first_rank, is_first_rank
 from .rates import get_lrs, is_fresh, set_lr
 from .history import as_table, flat_record, group_names, plot_history
-from .doubts import astray, doubt, stuck
+from .doubts import astray, doubt, stuck, tell, unusable
 from .plans import bound_policies, described_plans
 
 # %% ../nbs/11_scheduler.ipynb #c006
@@ -229,10 +229,7 @@ class MutualInformationLR(LRScheduler):
         mi, groups = as_measurement(mi), self.optimizer.param_groups
         record = next_record(groups, self.policies, self.history, mi, self._ixy)
         self._tell("astray", astray([layer_of(group) for group in groups], mi))
-        bad = {layer: bits for layer, bits in mi.items() if not is_valid(bits)}
-        if bad:
-            self._tell("invalid", f"measurement {bad} is not finite and positive; "
-                                  "the learning rate is held, here and whenever this happens again")
+        self._tell("invalid", unusable(mi, self.policies))
         return record, self.reference
 
     def _ixy(self):
@@ -243,7 +240,7 @@ class MutualInformationLR(LRScheduler):
         "Warn, if there is something to say, once a scheduler."
         if not message: return
         if what not in self._told:
-            warnings.warn(message, UserWarning, stacklevel=5)
+            tell(message)
         self._told.add(what)
 
     def state_dict(self)->dict: # plain values only

@@ -82,6 +82,7 @@ def _followed(model, optimizer, eta=8.):
 class HoldPolicy:
     "LR as it is while the measurement finds new highs; half of it after each `patience` in a row without one."
     needs_reference: ClassVar[bool] = False
+    takes_negative: ClassVar[bool] = True # only which measurement is higher decides
     patience: int = 2 # measurements
 
     def __post_init__(self):

@@ -336,7 +336,7 @@ def test_bad_measurements_hold_and_warn_once(bad):
     lr = s.get_last_lr()
     with pytest.warns(UserWarning, match="not finite and positive") as w:
         steps(s, bad, bad, bad)
-    assert len(w) == 1 and s.get_last_lr() == lr
+    assert len(w) == 1 and s.get_last_lr() == lr and w[0].filename == __file__
     assert [r["branch"] for r in s.history[-3:]] == [["hold"]] * 3 and repr(s.history[-1]["mi"]["output"]) == repr(bad)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

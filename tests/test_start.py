@@ -1,6 +1,6 @@
 "The average, the policy that holds, and the information test: what it finds, goes on from, and leaves as it was."
 
-import copy, math, random
+import copy, math, random, warnings
 from itertools import cycle, islice
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
@@ -252,6 +252,21 @@ def test_a_scheduler_halves_a_lr_of_each_group():
         scheduler.step(bits)
         rates.append(scheduler.get_last_lr())
     assert rates == [[0.4, 0.1]] * 3 + [[0.2, 0.05]] * 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_scheduler_takes_negative_information_and_says_what_becomes_of_a_nan():
+    "Each new high counts, below 0 too; a NaN is the lowest of all, and the second one without a high cools."
+    scheduler = MutualInformationLR(torch.optim.SGD(net().parameters(), lr=0.4), HoldPolicy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for bits in (-2.0, -1.0, -1.5, -0.5):
+            scheduler.step(bits)
+    assert scheduler.get_last_lr() == [0.4]
+    with pytest.warns(UserWarning, match="not finite; it counts as the lowest") as said:
+        scheduler.step(math.nan)
+        scheduler.step(math.nan)
+    assert len(said) == 1 and scheduler.get_last_lr() == [0.2]
 
 
 # the LRs that are tried
