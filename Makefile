@@ -42,7 +42,7 @@ development: .venv/ready
 
 # What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
 pages: env
-	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/00_paper.ipynb nbs/lab/15_claims.ipynb nbs/lab/25_answers.ipynb nbs/studies/reproduction.ipynb nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace nbs/00_paper.ipynb nbs/lab/15_claims.ipynb nbs/lab/25_answers.ipynb nbs/studies/reproduction.ipynb nbs/studies/heldout.ipynb nbs/index.ipynb
 	for figure in fig3 fig4 fig5 fig6; do $(BIN)/milr figure $$figure --preset narrow --from-records $(RECORDS) || true; done
 	$(BIN)/nbdev_clean
 	$(MAKE) readme

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.codehash import code_hash
-from milr.lab import development
+from milr.lab import development, verdicts
 from milr.lab.benchmark import read_trials, run_trial, save_trials, trial_hash
+from milr.lab.cli import execute_notebook
 from milr.lab.data import load_dataset
 from milr.lab.opponents import CONTROLS, FIRST_STEPS, SIGNALS, USUAL_LR
 from milr.lab.plots import markdown_table
@@ -474,9 +475,7 @@ def test_the_page_of_development_shows_what_its_records_give():
     root = Path(__file__).parent.parent
     known = read_trials(root / "figures" / "development")
     assert {entry.trial for entry in development.planned_runs(known)} == set(known)
-    cells = json.loads((root / "nbs" / "lab" / "30_development.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
-    shown = "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
+    shown = "\n".join(shown_in(root / "nbs" / "lab" / "30_development.ipynb"))
     assert markdown_table(development.gain_rows(known)) in shown
 
 
@@ -501,6 +500,24 @@ def test_wrong_labels_are_as_many_as_said():
     assert wrong == pytest.approx(0.9 * development.WRONG, abs=0.02)
     x, y = development.rows(4000, 0)
     assert x.shape == (4000, 20) and set(y.tolist()) == {0, 1, 2, 3}
+
+
+def shown_in(notebook):
+    "The Markdown that a page shows."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    return ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+
+
+def test_the_page_of_held_out_tasks_shows_what_its_records_give(root, tmp_path):
+    "As it is in the repository, and as it would be executed now."
+    page = root / "nbs" / "studies" / "heldout.ipynb"
+    execute_notebook(page, tmp_path / "again.ipynb", {}, root)
+    assert shown_in(page) == shown_in(tmp_path / "again.ipynb")
+    known = anywhere(read_trials(root / "figures" / "ruler"))
+    assert f"**{verdicts.answer(results(known))}**" in shown_in(page)
+    named = {entry.trial for entry in queue(known)}
+    assert set(known) <= named, "a record that the queue does not name"
 
 
 def test_the_log_says_what_the_records_of_development_give():
