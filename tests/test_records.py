@@ -2,11 +2,14 @@
 
 import csv, json
 from dataclasses import MISSING, fields, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 import pytest
 from milr.lab.settings import Settings
 from milr.lab.store import load_record
-from milr.lab.rivals import METHODS, Trial
+from milr.lab.comparison import ablation_rows, beside_rows, compare, score_rows, trial_rows
+from milr.lab.plots import markdown_table
+from milr.lab.rivals import Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, run_trials, save_trials
 
@@ -151,29 +154,56 @@ def test_an_unsound_record_is_refused(trials, tmp_path, damage):
         load_trials(trials[0][:1], tmp_path)
 
 
-def test_published_trials_are_what_the_study_found():
-    "The records of digits' trials give every final score of the study's table; friedman's are newer than the table."
-    known = read_trials(RUNS.parent / "trials")
-    final = {
-        (METHODS[t.method].label, str(dict(t.options)), t.seed): rows[-1]["test"]
-        for t, rows in known.items()
-        if t.task.name == "digits"
-    }
-    with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
-        table = [row for row in csv.DictReader(file) if row["task"] == "digits"]
-    assert len(table) == 420 and {t.task.name for t in known} >= {"digits", "friedman", "mnist", "text", "fashion"}
-    for row in table:
-        assert final[row["method"], row["options"], int(row["seed"])] == float(row["final"])
+@pytest.fixture(scope="module")
+def study():
+    "The comparison of schedules, from its records."
+    return compare(PRESETS["full"], partial(load_trials, folder=RUNS.parent / "trials"))
 
 
-def test_autopolicy_breaks_as_often_as_the_study_says():
-    "On MNIST: two seeds of the records, one of the study's own run end as a guess."
-    known = read_trials(RUNS.parent / "trials")
-    again = [
-        rows[-1]["test"] for t, rows in known.items() if (t.task.name, t.method, t.options) == ("mnist", "auto", ())
-    ]
+def shown_in(page):
+    "The Markdown that a notebook of the project shows, and says."
+    cells = json.loads((RUNS.parent.parent / "nbs" / page).read_text(encoding="utf-8"))["cells"]
+    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    shown = ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+    return "\n".join([*shown, *("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")])
+
+
+def test_the_study_of_schedules_shows_what_its_records_give(study):
+    page = shown_in("studies/schedules.ipynb")
+    for rows in score_rows(study), beside_rows(study), ablation_rows(study):
+        assert markdown_table(rows) in page
     with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
-        table = [row for row in csv.DictReader(file) if (row["task"], row["column"]) == ("mnist", "untuned")]
-    there = [float(row["final"]) for row in table if row["method"] == METHODS["auto"].label]
-    assert (len(again), sum(score < 20 for score in again)) == (10, 2)
-    assert (len(there), sum(score < 20 for score in there)) == (10, 1)
+        table = list(csv.DictReader(file))
+    assert table == [{name: str(value) for name, value in row.items()} for row in trial_rows(study)]
+    assert len(read_trials(RUNS.parent / "trials")) == len(study.found) == 6 * 527
+
+
+def test_what_is_said_of_the_study_of_schedules_is_so(study):
+    "Counts of the cases that reached the target, wherever a page names them."
+
+    def solved(method, column="untuned"):
+        return study.solved(column, method)
+
+    choose = (RUNS.parent.parent / "docs" / "howto" / "choose.md").read_text(encoding="utf-8")
+    for line in (
+        f"| `AutoPolicy` after a range test | {solved('auto')} | {solved('auto_layers')} |",
+        f"| the same, its length not told | {solved('auto_open')} | |",
+        f"| warm-up and cosine from 0.1 | {solved('cosine')} | |",
+        f"| OneCycle | {solved('onecycle')} | |",
+        f"| `ValueChangePolicy` from 0.001 to 0.1 | {solved('value_change')} | {solved('value_change_layers')} |",
+        f"a fixed rate reached the target in {solved('fixed', 'tuned')} of 60, Adam in {solved('adam', 'tuned')}",
+    ):
+        assert line in choose
+    assert f"it solves {solved('auto_layers')} of 60 pairs of task and seed instead of {solved('auto')}" in shown_in(
+        "13_auto.ipynb"
+    )
+    page = shown_in("studies/schedules.ipynb")
+    for said in (
+        f"No untuned method solved more: {solved('auto_layers')} of 60 pairs",
+        f"warm-up + cosine {solved('cosine')} and OneCycle {solved('onecycle')}",
+        f"Adam with a tuned LR solved {solved('adam', 'tuned')} of 60",
+        f"the training loss, which costs nothing, solves {solved('value_change, training loss', 'tuned')} pairs and MI "
+        f"{solved('value_change', 'tuned')}",
+        f"{solved('auto')} with MI, {solved('auto, probe accuracy')} with probe accuracy",
+    ):
+        assert said in page, said
