@@ -31,7 +31,6 @@ from milr.lab.ruler import (
     best_options,
     bootstrap,
     candidates,
-    differences,
     diverged,
     epochs_to,
     final_score,
@@ -40,14 +39,13 @@ from milr.lab.ruler import (
     policy_rows,
     queue,
     replayed,
-    results,
     rival_rows,
-    summary,
     target_of,
     tuned_methods,
     variants,
     work,
 )
+from milr.lab.verdicts import differences, results, summary
 from milr.lab.tasks import Meter, Task, base_optimizer, shifted, task_data, task_model
 
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)

@@ -6,7 +6,7 @@
 __all__ = ['DEVELOPMENT', 'HELDOUT', 'MINUTES', 'MARGIN', 'EQUIVALENT', 'CHANCE', 'RESAMPLES', 'BUDGET', 'TUNING_SEEDS',
            'LOG_COLUMNS', 'POLICY', 'FIRST', 'points', 'final_score', 'diverged', 'epochs_to', 'bootstrap', 'judge',
            'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options', 'target_of', 'variants',
-           'Entry', 'queue', 'replayed', 'anywhere', 'work', 'results', 'planned', 'differences', 'summary']
+           'Entry', 'queue', 'replayed', 'anywhere', 'work']
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru02
 import csv, math, statistics
@@ -271,62 +271,3 @@ def work(
         with FileLock(root/"ruler"/"records.lock"):
             save_trials([trial], [rows], records)
     return work_off(left, lock, compute)
-
-# %% ../../nbs/lab/21_ruler.ipynb #ru34
-def results(
-    known:dict, # {Trial: rows}, as `anywhere` gives it
-    policy:str|None=POLICY,
-)->dict: # {row: {task's name: {seed: rows}}}
-    "What is recorded of the queue, without the tuning."
-    found = {}
-    for e in queue(known, policy):
-        if e.trial in known and not e.row.startswith("tuning"):
-            found.setdefault(e.row, {}).setdefault(e.trial.task.name, {})[e.trial.seed] = known[e.trial]
-    return found
-
-def planned(
-    row:str, # of the table
-)->list: # of the tasks' names
-    "Where a row is run: a rival's where it is one, all others everywhere."
-    named = [task.name for task in HELDOUT if row in rival_rows(task)]
-    return named or [task.name for task in HELDOUT]
-
-def differences(
-    found:dict, # as `results` gives them
-    row:str, against:str, # rows
-)->dict: # {task: points, one a seed that both have}
-    "Paired differences of the primary measure, on every task of the row."
-    out = {}
-    for task in planned(row):
-        ours, theirs = (found.get(name, {}).get(task, {}) for name in (row, against))
-        seeds = sorted(set(ours) & set(theirs))
-        if not seeds: raise LookupError(f"no seed of {task} has runs of both {row!r} and {against!r}: `make ruler`")
-        out[task] = [points(task, final_score(task, ours[s]) - final_score(task, theirs[s])) for s in seeds]
-    return out
-
-def summary(
-    found:dict, # as `results` gives them
-    targets:dict, # {task: test score}
-)->list: # of dicts, one a row
-    "The table."
-    return [_line(found, row, targets) for row in found]
-
-def _line(found, row, targets):
-    "A row against tuned cosine and tuned Adam, and its secondary measures."
-    runs = [(task, rows) for task, by_seed in found[row].items() for rows in by_seed.values()]
-    epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
-    seconds = [rows[-1]["seconds"] for _, rows in runs if rows[-1]["seconds"] is not None]
-    line = dict(row=row, runs=len(runs))
-    for rival in "cosine, tuned", "Adam, tuned":
-        if row != rival:
-            line[f"minus {rival}"] = _compared(found, row, rival)
-    return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
-        epochs=statistics.median_low(epochs), seconds=statistics.median(seconds) if seconds else None)
-
-def _compared(found, row, rival):
-    "The difference and its interval, or what is missing."
-    try:
-        values = differences(found, row, rival)
-    except LookupError: return "runs are missing"
-    if min(map(len, values.values())) < 2: return "1 seed"
-    return str(bootstrap(values))
