@@ -1,8 +1,8 @@
 "The notebooks are the source: export is in sync, notebooks are clean and run, modules import alone."
 
-import os, re, shutil, subprocess, sys
+import json, os, re, shutil, subprocess, sys
 from pathlib import Path
-import pytest
+import papermill, pytest
 from milr.lab.cli import execute_notebook
 from tests.notebooks import outcome
 
@@ -35,6 +35,17 @@ def copy(tmp_path_factory):
     for command in ("nbdev_export", "nbdev_clean"):
         subprocess.run([BIN / command], cwd=to, check=True)
     return to
+
+
+@pytest.mark.parametrize("book", [b for b in BOOKS if b.parts[0] in ("figures", "studies")], ids=str)
+def test_papermill_knows_every_parameter_and_none_is_overridden(book, caplog):
+    "A cell that papermill once injected would win over what a reader sets by hand."
+    cells = json.loads((ROOT / "nbs" / book).read_text(encoding="utf-8"))["cells"]
+    tagged = {tag: c for c in cells for tag in c["metadata"].get("tags", ())}
+    assert "injected-parameters" not in tagged
+    names = re.findall(r"^(\w+) = ", "".join(tagged.get("parameters", dict(source=""))["source"]), re.M)
+    assert list(papermill.inspect_notebook(str(ROOT / "nbs" / book))) == names
+    assert "Unable to parse" not in caplog.text
 
 
 def differing(copy, folder, pattern):
