@@ -1,10 +1,10 @@
-"""Runs notebooks, each in a process of its own that has imported nothing of milr.
+"""Runs notebooks, each in a process of its own that has imported nothing of milr, and reads what they show.
 
 What else takes seconds to import, torch above all, a server imports once; it forks for each notebook, as Python's
 multiprocessing has it.
 """
 
-import multiprocessing, os, sys
+import json, multiprocessing, os, sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -39,3 +39,10 @@ def outcome(notebook, said):
     process.start()
     process.join()
     return process.exitcode, Path(said).read_text(errors="replace")
+
+
+def shown_in(notebook):
+    "The Markdown that a notebook's cells show, one text a cell."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    return ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]

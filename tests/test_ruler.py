@@ -46,6 +46,7 @@ from milr.lab.ruler import (
     work,
 )
 from milr.lab.verdicts import differences, results, summary
+from tests.notebooks import shown_in
 from milr.lab.tasks import Meter, Task, base_optimizer, shifted, task_data, task_model
 
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
@@ -498,13 +499,6 @@ def test_wrong_labels_are_as_many_as_said():
     assert wrong == pytest.approx(0.9 * development.WRONG, abs=0.02)
     x, y = development.rows(4000, 0)
     assert x.shape == (4000, 20) and set(y.tolist()) == {0, 1, 2, 3}
-
-
-def shown_in(notebook):
-    "The Markdown that a page shows."
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
-    return ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
 
 
 def test_the_page_of_held_out_tasks_shows_what_its_records_give(root, tmp_path):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEVELOPMENT', 'HELDOUT', 'MINUTES', 'MARGIN', 'EQUIVALENT', 'CHANCE', 'RESAMPLES', 'BUDGET', 'TUNING_SEEDS',
-           'LOG_COLUMNS', 'POLICY', 'FIRST', 'points', 'final_score', 'diverged', 'epochs_to', 'bootstrap', 'judge',
-           'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options', 'target_of', 'variants',
-           'Entry', 'queue', 'replayed', 'anywhere', 'work']
+           'LOG_COLUMNS', 'POLICY', 'REPLAY', 'REPLAYS', 'FIRST', 'points', 'final_score', 'diverged', 'epochs_to',
+           'bootstrap', 'judge', 'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options',
+           'target_of', 'variants', 'Entry', 'queue', 'replayed', 'anywhere', 'work']
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru02
 import csv, math, statistics
@@ -211,12 +211,13 @@ def queue(
     rows_of = {task: rival_rows(task) | (policy_rows(policy) if policy else {}) for task in tasks}
     for wanted in FIRST, None:
         yield from _rows(known, rows_of, wanted)
-    for seed in range(10):
+    for seed in range(REPLAYS):
         for task in tasks:
             other = known.get(Trial(task, policy, (), seed + 1)) if policy else None
             if other:
-                yield Entry("another seed's LR", replayed(task, other, seed))
+                yield Entry(REPLAY, replayed(task, other, seed))
 
+REPLAY, REPLAYS = "another seed's LR", 10 # a row that waits for the policy's runs, and its seeds
 FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by KSG information") # rows
 
 def _rows(known, rows_of, wanted):
