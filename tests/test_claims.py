@@ -18,6 +18,7 @@ from milr.lab.cli import execute_notebook
 from milr.lab.plots import markdown_table
 from milr.lab.protocol import recorded
 from milr.lab.settings import Settings
+from tests.notebooks import shown_in
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures" / "runs"
@@ -78,18 +79,17 @@ def study():
     return cells("studies/reproduction.ipynb")
 
 
-def markdown_outputs(cells):
+def markdown_outputs(notebook):
     "All Markdown that a notebook's code has shown, as one text."
-    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
-    return "\n".join("".join(data["text/markdown"]) for data in outputs if "text/markdown" in data)
+    return "\n".join(shown_in(ROOT / "nbs" / notebook))
 
 
 def test_the_walk_through_the_paper_shows_what_the_records_give():
-    assert markdown_table(summary_rows(found())) in markdown_outputs(cells("00_paper.ipynb")), "make pages"
+    assert markdown_table(summary_rows(found())) in markdown_outputs("00_paper.ipynb"), "make pages"
 
 
 def test_the_study_shows_what_the_records_give():
-    shown = markdown_outputs(study())
+    shown = markdown_outputs("studies/reproduction.ipynb")
     for claims, column in ((MNIST_CLAIMS, "narrow"), (MNIST_CLAIMS, "paper's size"), (CIFAR10_CLAIMS, "CIFAR-10")):
         assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, (
             f"run the reproduction study again: {column} is stale"

@@ -14,6 +14,9 @@ from .ruler import HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, boots
 from .ruler import epochs_to, final_score, judge, points, policy_rows, queue, rival_rows, target_of, tuned_methods
 
 # %% ../../nbs/lab/32_verdicts.ipynb #ru34
+NAMES = tuple(task.name for task in HELDOUT)
+AIM = ("cosine, tuned", "Adam, tuned") # rows that the policy is to be level with
+
 def results(
     known:dict, # {Trial: rows}, as `anywhere` gives it
     policy:str|None=POLICY,
@@ -30,7 +33,7 @@ def planned(
 )->list: # of the tasks' names
     "Where a row is run: a rival's where it is one, all others everywhere."
     named = [task.name for task in HELDOUT if row in rival_rows(task)]
-    return named or [task.name for task in HELDOUT]
+    return named or list(NAMES)
 
 def differences(
     found:dict, # as `results` gives them
@@ -58,7 +61,7 @@ def _line(found, row, targets):
     epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
     seconds = [rows[-1]["seconds"] for _, rows in runs if rows[-1]["seconds"] is not None]
     line = dict(row=row, runs=len(runs))
-    for rival in "cosine, tuned", "Adam, tuned":
+    for rival in AIM:
         if row != rival:
             line[f"minus {rival}"] = _compared(found, row, rival)
     return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
@@ -73,8 +76,6 @@ def _compared(found, row, rival):
     return str(bootstrap(values))
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd05
-NAMES = tuple(task.name for task in HELDOUT)
-
 def seeds_of(
     row:str, # of the table
     policy:str|None=POLICY, # a key of `METHODS`
@@ -197,8 +198,6 @@ def secondary_rows(
     return lines
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd18
-AIM = ("cosine, tuned", "Adam, tuned") # rows that the policy is to be level with
-
 def answer(
     found:dict, # {row: {task's name: {seed: rows}}}
     policy:str|None=POLICY,
@@ -212,7 +211,9 @@ def answer(
     broken = sum(diverged(rows) for by_seed in found["policy"].values() for rows in by_seed.values())
     said = "; ".join(f"beside {rival} {interval} points, *{judge(interval)}*" for rival, interval in verdicts.items())
     judged = {judge(interval) for interval in verdicts.values()}
-    reached = "does not reach the aim" if broken or "worse" in judged else "reaches the aim"
-    if "not decided" in judged and not broken and "worse" not in judged:
+    reached = "reaches the aim"
+    if broken or "worse" in judged:
+        reached = "does not reach the aim"
+    elif "not decided" in judged:
         reached = "may or may not reach the aim"
     return f"The policy {reached}: {said}; {broken} of its runs diverged."
