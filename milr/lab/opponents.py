@@ -95,7 +95,7 @@ def _epochs(j, steps):
     return steps*j.task.epochs/j.steps
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct31
-def held(j:Job, measure="held-out loss", cool=True, keep=True):
+def held(j:Job, measure="held-out loss", cool=True, keep=True, tolerance=0., share=0.):
     "Information test, `HoldPolicy` and the best of the averaged weights, driven by any measure."
     optimizer = base_optimizer(j.task, j.model.parameters(), USUAL_LR[j.task.optimizer])
     losses: list = []
@@ -110,8 +110,9 @@ def held(j:Job, measure="held-out loss", cool=True, keep=True):
         meters.append(Meter(measure, j.task, network, j.data, j.seed))
         return lambda: _in_test(meters[0], losses)
 
-    test = information_test(j.model, optimizer, loss_fn, _batches(j), probe_of, FIRST_STEPS, check=False)
-    scheduler, best = MutualInformationLR(optimizer, HoldPolicy()), BestNetwork(test.average.module)
+    test = information_test(j.model, optimizer, loss_fn, _batches(j), probe_of, FIRST_STEPS, tolerance=tolerance,
+        check=False)
+    scheduler, best = MutualInformationLR(optimizer, HoldPolicy(share=share)), BestNetwork(test.average.module)
 
     def each_epoch(loss):
         measured = meters[0](loss)
@@ -147,6 +148,8 @@ CONTROLS = {
     "held": Method("information test, hold, the best of averaged weights", held, own=True),
     "held, never cooled": Method("information test, never cooled", held, own=True, fixed=dict(cool=False)),
     "held, last": Method("information test, hold, the last average", held, own=True, fixed=dict(keep=False))}
+CONTROLS["steady"] = Method("information test, the highest LR within 5 %, held longer", held, own=True,
+    fixed=dict(measure="held-out information", tolerance=.05, share=1/3))
 SIGNALS = ("nothing", "training loss", "probe loss", "held-out mi", "mi")
 CONTROLS |= {f"held, {signal}": Method(f"held, by {signal}", held, own=True, fixed=dict(measure=signal))
     for signal in SIGNALS}

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEVELOPMENT', 'HELDOUT', 'MINUTES', 'MARGIN', 'EQUIVALENT', 'CHANCE', 'RESAMPLES', 'BUDGET', 'TUNING_SEEDS',
-           'LOG_COLUMNS', 'POLICY', 'REPLAY', 'REPLAYS', 'FIRST', 'points', 'final_score', 'diverged', 'epochs_to',
-           'bootstrap', 'judge', 'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates', 'best_options',
-           'target_of', 'variants', 'Entry', 'queue', 'replayed', 'anywhere', 'work']
+           'LOG_COLUMNS', 'POLICY', 'REPLAY', 'REPLAYS', 'FIRST', 'ATTEMPTS', 'points', 'final_score', 'diverged',
+           'epochs_to', 'bootstrap', 'judge', 'Row', 'rival_rows', 'policy_rows', 'tuned_methods', 'candidates',
+           'best_options', 'target_of', 'variants', 'Entry', 'queue', 'replayed', 'anywhere', 'work']
 
 # %% ../../nbs/lab/21_ruler.ipynb #ru02
 import csv, math, statistics
@@ -208,9 +208,9 @@ def queue(
     tasks:tuple=HELDOUT,
 )->Iterator: # of `Entry`, in order, those already recorded among them
     "Every run that can be named now."
-    rows_of = {task: rival_rows(task) | (policy_rows(policy) if policy else {}) for task in tasks}
-    for wanted in FIRST, None:
-        yield from _rows(known, rows_of, wanted)
+    rows_of = {task: rival_rows(task) | (policy_rows(policy) | ATTEMPTS if policy else {}) for task in tasks}
+    for number in range(3):
+        yield from _rows(known, rows_of, number)
     for seed in range(REPLAYS):
         for task in tasks:
             other = known.get(Trial(task, policy, (), seed + 1)) if policy else None
@@ -220,18 +220,23 @@ def queue(
 REPLAY, REPLAYS = "another seed's LR", 10 # a row that waits for the policy's runs, and its seeds
 FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by KSG information") # rows
 
-def _rows(known, rows_of, wanted):
-    "The wanted rows of each task, or all others: their tuning, then the runs whose settings are known, seed by seed."
+ATTEMPTS = {"second attempt": Row("steady", seeds=20)} # after the policy of the first
+
+def _turn(name):
+    "When a row's turn is."
+    return 0 if name in FIRST else 1 if name in ATTEMPTS else 2
+
+def _rows(known, rows_of, turn):
+    "The rows of a turn, of each task: their tuning, then the runs whose settings are known, seed by seed."
     for task, rows in rows_of.items():
-        first = {row.tuned for name, row in rows.items() if name in FIRST} - {""}
-        tuned = {row.tuned for row in rows.values()} - {""}
-        for method in sorted(first if wanted else tuned - first):
+        turns = {row.tuned: _turn(name) for name, row in sorted(rows.items(), key=lambda item: -_turn(item[0]))}
+        for method in sorted(method for method, first in turns.items() if method and first == turn):
             yield from (Entry(f"tuning of {method}", t) for t in candidates(task, method))
     for seed in range(20):
         for task, rows in rows_of.items():
             for name, row in rows.items():
                 options = best_options(task, row.tuned, known) if row.tuned else ()
-                if (name in FIRST) == bool(wanted) and seed < row.seeds and options is not None:
+                if _turn(name) == turn and seed < row.seeds and options is not None:
                     yield Entry(name, Trial(task, row.method, options, seed))
 
 def replayed(

@@ -20,6 +20,7 @@ from .data import load_dataset, subset_index
 from .heldout import GENERATED
 from .models import build_model, dense_block, initialise
 from ..probe import LayerProbe
+from ..start import calibrated_information
 
 # %% ../../nbs/lab/17_tasks.ipynb #c005
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def base_optimizer(
 
 # %% ../../nbs/lab/17_tasks.ipynb #tk22
 MEASURES = ("mi", "training loss", "probe loss", "probe accuracy", "nothing", "held-out loss", "mi of another layer",
-    "held-out mi")
+    "held-out mi", "held-out information")
 
 def shifted(
     measured:dict, # a number a layer
@@ -250,6 +251,11 @@ def shifted(
     return dict(zip(measured, values[1:] + values[:1]))
 
 # %% ../../nbs/lab/17_tasks.ipynb #tk24
+def _said(out, y):
+    "What the outputs say, in bits; NaN where they are not finite."
+    if not out.isfinite().all(): return math.nan
+    return calibrated_information(out if y.is_floating_point() else out.softmax(1), y)
+
 class Meter:
     "Measures a network the way a policy wants it: a quantity that grows, and its ceiling."
     def __init__(self,
@@ -282,6 +288,7 @@ class Meter:
         if self.kind == "training loss": return math.exp(-train_loss) if math.isfinite(train_loss) else math.nan
         out = outputs(self.model, self.probe.subset.inputs)
         y = self.probe.subset.labels.to(out.device)
+        if self.kind == "held-out information": return _said(out, y)
         if self.kind == "probe accuracy": return self._accuracy(out, y)
         return float((-loss_of(out, y)).exp())
 

@@ -10,7 +10,7 @@ __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seed
 import math, statistics
 import matplotlib.pyplot as plt
 from .plots import house_style
-from .ruler import HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates, diverged
+from .ruler import ATTEMPTS, HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates, diverged
 from .ruler import epochs_to, final_score, judge, points, policy_rows, queue, rival_rows, target_of, tuned_methods
 
 # %% ../../nbs/lab/32_verdicts.ipynb #ru34
@@ -82,14 +82,14 @@ def seeds_of(
 )->int:
     "How many seeds a row has on each of its tasks."
     if row == REPLAY: return REPLAYS
-    every = policy_rows(policy) if policy else {}
+    every = policy_rows(policy) | ATTEMPTS if policy else {}
     for task in HELDOUT:
         every = rival_rows(task) | every
     return every[row].seeds
 
 def every_row(policy:str|None=POLICY)->tuple: # names, the policy's first
     "The rows of the table."
-    ours = (*policy_rows(policy), REPLAY) if policy else ()
+    ours = (*policy_rows(policy), *ATTEMPTS, REPLAY) if policy else ()
     return tuple(dict.fromkeys((*ours, *(name for task in HELDOUT for name in rival_rows(task)))))
 
 def recorded_rows(
@@ -201,14 +201,15 @@ def secondary_rows(
 def answer(
     found:dict, # {row: {task's name: {seed: rows}}}
     policy:str|None=POLICY,
+    ours:str="policy", # a row: the policy, or a later attempt
 )->str:
     "Does the policy reach the aim?"
-    needed = ("policy", *AIM)
+    needed = (ours, *AIM)
     there = sum(len(found.get(row, {}).get(name, {})) for row in needed for name in NAMES)
     wanted = sum(seeds_of(row, policy) for row in needed)*len(NAMES)
     if there < wanted: return f"Not decided: {there} of the {wanted} runs of the two comparisons are recorded."
-    verdicts = {rival: bootstrap(differences(found, "policy", rival)) for rival in AIM}
-    broken = sum(diverged(rows) for by_seed in found["policy"].values() for rows in by_seed.values())
+    verdicts = {rival: bootstrap(differences(found, ours, rival)) for rival in AIM}
+    broken = sum(diverged(rows) for by_seed in found[ours].values() for rows in by_seed.values())
     said = "; ".join(f"beside {rival} {interval} points, *{judge(interval)}*" for rival, interval in verdicts.items())
     judged = {judge(interval) for interval in verdicts.values()}
     reached = "reaches the aim"
@@ -216,4 +217,4 @@ def answer(
         reached = "does not reach the aim"
     elif "not decided" in judged:
         reached = "may or may not reach the aim"
-    return f"The policy {reached}: {said}; {broken} of its runs diverged."
+    return f"The {ours} {reached}: {said}; {broken} of its runs diverged."
