@@ -52,13 +52,13 @@ def calibrated_information(
     usable = usable_information(outputs, y)
     if y.is_floating_point() or not math.isfinite(usable): return usable
     logits = outputs.double().clamp(min=torch.finfo(outputs.dtype).tiny).log()
-    of_label = logits[torch.arange(len(y)), y].mean()
+    of_label = logits[torch.arange(len(y), device=y.device), y].mean()
     low, high = logits.new_zeros(()), logits.new_full((), MOST_SURE)
     for _ in range(HALVINGS): # the cross-entropy is convex in the inverse temperature: find where its slope is 0
         middle = (low + high)/2
         falls = ((logits*middle).softmax(1)*logits).sum(1).mean() < of_label
         low, high = torch.where(falls, middle, low), torch.where(falls, high, middle)
-    at_best = (logits*low).log_softmax(1)[torch.arange(len(y)), y].mean()/math.log(2)
+    at_best = (logits*low).log_softmax(1)[torch.arange(len(y), device=y.device), y].mean()/math.log(2)
     return float(label_entropy(y) + at_best)
 
 MOST_SURE, HALVINGS = 4., 30 # of the inverse temperature: where the search begins, and how often it is halved
