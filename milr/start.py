@@ -105,7 +105,7 @@ class HoldPolicy:
     needs_reference: ClassVar[bool] = False
     takes_negative: ClassVar[bool] = True # only which measurement is higher decides
     patience: int = 2 # measurements to wait at least
-    share: float = 0. # of the measurements there were until the highest, to wait where that is longer
+    share: float = 1/3 # of the measurements there were until the highest, to wait where that is longer
 
     def __post_init__(self):
         if isinstance(self.patience, bool) or not isinstance(self.patience, int):
@@ -241,8 +241,8 @@ def first_steps(
 # %% ../nbs/15_start.ipynb #st25b
 class _Near:
     "The trainings whose information is within a tolerance of the most."
-    def __init__(self, tolerance):
-        self.tolerance = tolerance
+    def __init__(self, tolerance, before):
+        self.tolerance, self.before = tolerance, before
         self.found: dict = {} # {power: (bits, state)}
 
     def offer(self, power, bits, state):
@@ -256,8 +256,9 @@ class _Near:
 
     @property
     def power(self):
-        "The highest that is near; without a tolerance the first of equals; 0 where all broke."
-        if self.tolerance: return max(self.found, default=0)
+        "The highest that is near; where there is no tolerance, or nothing was learnt, the first; 0 where all broke."
+        learnt = any(bits > self.before for bits, _ in self.found.values())
+        if self.tolerance and learnt: return max(self.found)
         return next(iter(self.found), 0)
 
     @property
@@ -287,7 +288,7 @@ def _probe_on(network, held_out)->Callable:
             "as (inputs, labels), a data set or a DataLoader")
     if callable(held_out): return held_out(network)
     samples = held_out if isinstance(held_out, tuple) else (held_out,)
-    return LayerProbe(network, *samples, estimator=usable_information)
+    return LayerProbe(network, *samples, estimator=calibrated_information)
 
 def _bits(probe)->float:
     "What the output knows; -inf where it cannot be measured."
@@ -302,7 +303,7 @@ def information_test(
     held_out=None, # not in `batches`: (inputs, labels), a data set, a DataLoader; or (averaged network) -> its probe
     steps:int=100, # of each LR
     *,
-    tolerance:float=0., # go on from the highest LR that taught at most this share less than the best
+    tolerance:float=.05, # go on from the highest LR that taught at most this share less than the best
     training_step:Callable|None=None, # (model, batch) -> loss, instead of `loss_fn`
     autocast:torch.dtype|None=None, # mixed precision, such as torch.bfloat16; None: the model's own
     check:bool=True, # refuse a result that is not to be relied on, and leave everything as it was
@@ -322,7 +323,7 @@ def information_test(
     with _undone_after_errors(model, optimizer) as (average, state, first):
         measure = _probe_on(average.module, held_out)
         before = _bits(measure)
-        near = _Near(tolerance)
+        near = _Near(tolerance, before)
 
         def loss_of(batch):
             batch = to_device(batch, device)

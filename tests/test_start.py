@@ -3,7 +3,8 @@
 import copy, math, random, warnings
 from itertools import cycle, islice
 import numpy as np, pytest, torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from milr.start import (
     information_test,
     since_highest,
     usable_information,
+    calibrated_information,
     polynomial_average,
 )
 
@@ -188,9 +190,12 @@ def test_sharded_weights_are_not_averaged():
 # the policy
 
 
-def branches(history, patience):
-    policy = HoldPolicy(patience)
+def branches_of(policy, history):
     return [policy.decide(1.0, history[:t])[1] for t in range(1, len(history) + 1)]
+
+
+def branches(history, patience):
+    return branches_of(HoldPolicy(patience, share=0.0), history)
 
 
 NAN, INF = math.nan, math.inf
@@ -218,14 +223,15 @@ def test_the_branches_of_a_history(history, once, twice):
 anything = st.lists(st.floats(), min_size=1, max_size=12)
 
 
-@given(anything, st.integers(1, 4), st.floats(0, 1e300))
-def test_lr_stays_or_is_halved_for_every_history(history, patience, lr):
-    policy = HoldPolicy(patience)
+@given(anything, st.integers(1, 4), st.floats(0, 3), st.floats(0, 1e300))
+def test_lr_stays_or_is_halved_for_every_history(history, patience, share, lr):
+    policy = HoldPolicy(patience, share)
     new, branch = policy.decide(lr, history)
     finite = [v if math.isfinite(v) else -INF for v in history]
     waited = since_highest(history)
     assert finite[-1 - waited] == max(finite) and all(v < max(finite) for v in finite[: len(finite) - 1 - waited])
-    halved = waited > 0 and waited % patience == 0
+    wait = max(patience, math.ceil(share * (len(history) - waited)))
+    halved = waited > 0 and waited % wait == 0
     assert (new, branch) == ((lr / 2, "decrease") if halved else (lr, "hold"))
     assert policy(lr, history) == new and (waited > 0 or branch == "hold")
 
@@ -241,6 +247,16 @@ def test_it_begins_where_the_optimizer_is_and_refuses_what_it_cannot_use():
     for bad in True, 2.0, "2", None:
         with pytest.raises(TypeError, match="whole number"):
             HoldPolicy(bad)
+    for bad in -0.1, NAN, INF:
+        with pytest.raises(ValueError, match="share must be"):
+            HoldPolicy(share=bad)
+
+
+def test_it_waits_longer_the_longer_it_has_risen():
+    "A third of twelve measurements is four; of three it is less than the two that it waits at least."
+    rises = [float(t) for t in range(12)]
+    assert branches_of(HoldPolicy(), rises + [0.0] * 8) == [hold] * 15 + [down] + [hold] * 3 + [down]
+    assert branches_of(HoldPolicy(), rises[:3] + [0.0] * 4) == [hold] * 4 + [down, hold, down]
 
 
 def test_a_scheduler_halves_a_lr_of_each_group():
@@ -403,10 +419,24 @@ def test_it_reports_what_each_lr_taught():
     found = search(model, sgd(model))
     assert found.lrs == sorted(found.lrs) and len(found.lrs) == len(found.bits) and found.before == untrained
     assert found.steps == STEPS * len(found.lrs) and not found.problem
-    assert max(found.bits) == found.bits[found.lrs.index(found.lr)] == found.probe()["output"] > found.before
+    assert found.bits[found.lrs.index(found.lr)] == found.probe()["output"] > found.before
     for lr, bits in zip(found.lrs, found.bits):
         again = net()
         assert probe(trained(again, sgd(again), data(), lr).module)()["output"] == bits
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.05, 0.3, 0.99])
+def test_of_lrs_that_taught_about_as_much_it_takes_the_highest(tolerance):
+    found = search(model := net(), sgd(model), tolerance=tolerance)
+    least = max(found.bits) * (1 - tolerance)
+    assert found.lr == max(lr for lr, bits in zip(found.lrs, found.bits) if bits >= least)
+    assert found.bits[found.lrs.index(found.lr)] == found.probe()["output"]
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, NAN])
+def test_a_tolerance_is_a_share(tolerance):
+    with pytest.raises(ValueError, match="a share from 0 to below 1"):
+        search(model := net(), sgd(model), tolerance=tolerance)
 
 
 def test_it_finds_the_same_lr_from_far_below_and_above():
@@ -714,6 +744,31 @@ def test_usable_information_of_numbers_is_a_normal_guess():
     )
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6), st.floats(0.05, 20))
+def test_calibrated_information_is_the_most_that_a_temperature_gives(seed, sureness):
+    "Against SciPy's minimiser, whatever the sureness; never less than what is said as it is."
+    rng = np.random.default_rng(seed)
+    y, logits = np.r_[np.arange(4), rng.integers(0, 4, 60)], rng.normal(size=(64, 4)) * sureness
+    said = torch.tensor(logits).softmax(1)
+
+    def lost(scale):
+        return log_loss(y, torch.tensor(logits * scale).softmax(1).numpy(), labels=range(4)) / math.log(2)
+
+    best = minimize_scalar(lost, bounds=(0, 4), method="bounded", options=dict(xatol=1e-9)).fun
+    entropy = -sum(p * math.log2(p) for p in np.bincount(y) / 64)
+    bits = calibrated_information(said, torch.tensor(y))
+    assert bits == pytest.approx(entropy - best, abs=1e-6)
+    assert bits >= usable_information(said, torch.tensor(y)) - 1e-9 and bits >= entropy - 2 - 1e-9
+
+
+def test_calibrated_information_of_numbers_and_of_what_is_not_finite_is_the_usable():
+    y = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    assert calibrated_information(y + 1, y) == usable_information(y + 1, y)
+    classes = torch.arange(2).repeat(5)
+    assert math.isnan(calibrated_information(torch.full((10, 2), NAN), classes))
+
+
 def test_sure_and_wrong_is_worth_less_than_nothing():
     y = torch.arange(4).repeat(10)
     assert -200 < usable_information(F.one_hot((y + 1) % 4).float(), y) < -100
@@ -733,7 +788,7 @@ def test_held_out_samples_come_in_any_form():
     for name, held_out in {
         "tensors": (X, Y),
         "a data set": torch.utils.data.TensorDataset(X, Y),
-        "a probe": lambda network: LayerProbe(network, X, Y, estimator=usable_information),
+        "a probe": lambda network: LayerProbe(network, X, Y, estimator=calibrated_information),
     }.items():
         found[name] = search(model := net(), sgd(model), probe=held_out).bits
     assert found["tensors"] == found["a probe"] == pytest.approx(found["a data set"])

@@ -59,13 +59,13 @@ def _line(found, row, targets):
     "A row against tuned cosine and tuned Adam, and its secondary measures."
     runs = [(task, rows) for task, by_seed in found[row].items() for rows in by_seed.values()]
     epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
-    seconds = [rows[-1]["seconds"] for _, rows in runs if rows[-1]["seconds"] is not None]
+    seconds = [rows[-1]["seconds"] for _, rows in runs]
     line = dict(row=row, runs=len(runs))
     for rival in AIM:
         if row != rival:
             line[f"minus {rival}"] = _compared(found, row, rival)
     return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
-        epochs=statistics.median_low(epochs), seconds=statistics.median(seconds) if seconds else None)
+        epochs=statistics.median_low(epochs), seconds=None if None in seconds else statistics.median(seconds))
 
 def _compared(found, row, rival):
     "The difference and its interval, or what is missing."
