@@ -84,6 +84,7 @@ TASKS = (
 VARIANTS = {
     "AutoPolicy": "auto",
     "held": "held",
+    "steady": "steady",
     "by KSG information": "held, held-out mi",
     "by training information": "held, mi",
     "by training loss": "held, training loss",
