@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seeds_of', 'every_row', 'recorded_rows',
-           'tuning_rows', 'beside_rows', 'plot_beside', 'secondary_rows', 'answer']
+           'tuning_rows', 'beside_rows', 'plot_beside', 'rate_rows', 'secondary_rows', 'answer']
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd02
 import math, statistics
@@ -179,6 +179,24 @@ def plot_beside(
 def _within(value, widest):
     "The value, or the edge that it is beyond."
     return max(-widest, min(widest, value))
+
+# %% ../../nbs/lab/32_verdicts.ipynb #vd24
+def rate_rows(
+    found:dict, # {row: {task's name: {seed: rows}}}
+    ours:str="policy", # a row
+    rival:str="cosine, tuned", # another
+)->list: # of dicts, a line a task and LR
+    "Ours minus a rival, by the LR of the first epoch."
+    lines = []
+    for task in planned(ours):
+        runs, theirs = (found.get(row, {}).get(task, {}) for row in (ours, rival))
+        by_lr: dict = {}
+        for seed in sorted(set(runs) & set(theirs)):
+            difference = points(task, final_score(task, runs[seed]) - final_score(task, theirs[seed]))
+            by_lr.setdefault(runs[seed][0]["lr"][0], []).append(difference)
+        lines += [{"task": task, "first LR": f"{lr:.3g}", "runs": len(values), f"{ours} minus {rival}":
+            f"{statistics.fmean(values):+.2f}"} for lr, values in sorted(by_lr.items())]
+    return lines
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd21
 def secondary_rows(
