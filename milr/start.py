@@ -58,8 +58,7 @@ def calibrated_information(
         middle = (low + high)/2
         falls = ((logits*middle).softmax(1)*logits).sum(1).mean() < of_label
         low, high = torch.where(falls, middle, low), torch.where(falls, high, middle)
-    at_best = (logits*low).log_softmax(1)[torch.arange(len(y), device=y.device), y].mean()/math.log(2)
-    calibrated = float(label_entropy(y) + at_best)
+    calibrated = usable_information((logits*low).softmax(1), y)
     return calibrated if calibrated > NOISE else usable
 
 NOISE = .05 # bits that a network which knows nothing may seem to say at the best temperature
@@ -310,7 +309,7 @@ def information_test(
     autocast:torch.dtype|None=None, # mixed precision, such as torch.bfloat16; None: the model's own
     check:bool=True, # refuse a result that is not to be relied on, and leave everything as it was
 )->InformationTest:
-    "Train for a few steps at several LRs, and go on from the one that taught most about the labels."
+    "Train for a few steps at several LRs, and go on from the highest that taught about as much as the best."
     if not 0 <= tolerance < 1: raise ValueError(f"tolerance must be a share from 0 to below 1, got {tolerance}")
     if steps < 10: raise ValueError(f"steps must be at least 10 for anything to be learnt, got {steps}")
     base = [float(group["lr"]) for group in optimizer.param_groups]

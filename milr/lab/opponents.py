@@ -147,9 +147,9 @@ CONTROLS = {
     "replay, averaged": Method("another seed's LR, averaged weights", replay, fixed=dict(average=True)),
     "held": Method("information test, hold, the best of averaged weights", held, own=True),
     "held, never cooled": Method("information test, never cooled", held, own=True, fixed=dict(cool=False)),
-    "held, last": Method("information test, hold, the last average", held, own=True, fixed=dict(keep=False))}
-CONTROLS["steady"] = Method("information test, the highest LR within 5 %, held longer", held, own=True,
-    fixed=dict(measure="held-out information", tolerance=.05, share=1/3))
+    "held, last": Method("information test, hold, the last average", held, own=True, fixed=dict(keep=False)),
+    "steady": Method("information test, the highest LR within 5 %, held longer", held, own=True,
+        fixed=dict(measure="held-out information", tolerance=.05, share=1/3))}
 SIGNALS = ("nothing", "training loss", "probe loss", "held-out mi", "mi")
 CONTROLS |= {f"held, {signal}": Method(f"held, by {signal}", held, own=True, fixed=dict(measure=signal))
     for signal in SIGNALS}

@@ -209,8 +209,8 @@ def queue(
 )->Iterator: # of `Entry`, in order, those already recorded among them
     "Every run that can be named now."
     rows_of = {task: rival_rows(task) | (policy_rows(policy) | ATTEMPTS if policy else {}) for task in tasks}
-    for number in range(3):
-        yield from _rows(known, rows_of, number)
+    for turn in range(3):
+        yield from _rows(known, rows_of, turn)
     for seed in range(REPLAYS):
         for task in tasks:
             other = known.get(Trial(task, policy, (), seed + 1)) if policy else None
@@ -229,8 +229,9 @@ def _turn(name):
 def _rows(known, rows_of, turn):
     "The rows of a turn, of each task: their tuning, then the runs whose settings are known, seed by seed."
     for task, rows in rows_of.items():
-        turns = {row.tuned: _turn(name) for name, row in sorted(rows.items(), key=lambda item: -_turn(item[0]))}
-        for method in sorted(method for method, first in turns.items() if method and first == turn):
+        now, before = ({row.tuned for name, row in rows.items() if _turn(name) in turns} - {""}
+            for turns in ((turn,), range(turn)))
+        for method in sorted(now - before):
             yield from (Entry(f"tuning of {method}", t) for t in candidates(task, method))
     for seed in range(20):
         for task, rows in rows_of.items():

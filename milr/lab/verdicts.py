@@ -35,6 +35,16 @@ def planned(
     named = [task.name for task in HELDOUT if row in rival_rows(task)]
     return named or list(NAMES)
 
+def _paired(
+    found:dict, # as `results` gives them
+    task:str, # its name
+    row:str, against:str, # rows
+)->dict: # {seed: points}, of the seeds that both have
+    "Paired differences of the primary measure on one task."
+    ours, theirs = (found.get(name, {}).get(task, {}) for name in (row, against))
+    return {seed: points(task, final_score(task, ours[seed]) - final_score(task, theirs[seed]))
+        for seed in sorted(set(ours) & set(theirs))}
+
 def differences(
     found:dict, # as `results` gives them
     row:str, against:str, # rows
@@ -42,10 +52,9 @@ def differences(
     "Paired differences of the primary measure, on every task of the row."
     out = {}
     for task in planned(row):
-        ours, theirs = (found.get(name, {}).get(task, {}) for name in (row, against))
-        seeds = sorted(set(ours) & set(theirs))
-        if not seeds: raise LookupError(f"no seed of {task} has runs of both {row!r} and {against!r}: `make ruler`")
-        out[task] = [points(task, final_score(task, ours[s]) - final_score(task, theirs[s])) for s in seeds]
+        by_seed = _paired(found, task, row, against)
+        if not by_seed: raise LookupError(f"no seed of {task} has runs of both {row!r} and {against!r}: `make ruler`")
+        out[task] = list(by_seed.values())
     return out
 
 def summary(
@@ -189,11 +198,9 @@ def rate_rows(
     "Ours minus a rival, by the LR of the first epoch."
     lines = []
     for task in planned(ours):
-        runs, theirs = (found.get(row, {}).get(task, {}) for row in (ours, rival))
         by_lr: dict = {}
-        for seed in sorted(set(runs) & set(theirs)):
-            difference = points(task, final_score(task, runs[seed]) - final_score(task, theirs[seed]))
-            by_lr.setdefault(runs[seed][0]["lr"][0], []).append(difference)
+        for seed, difference in _paired(found, task, ours, rival).items():
+            by_lr.setdefault(found[ours][task][seed][0]["lr"][0], []).append(difference)
         lines += [{"task": task, "first LR": f"{lr:.3g}", "runs": len(values), f"{ours} minus {rival}":
             f"{statistics.fmean(values):+.2f}"} for lr, values in sorted(by_lr.items())]
     return lines
