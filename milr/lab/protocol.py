@@ -165,7 +165,7 @@ def replayed(
     return replace(other.settings, method="given", seed=seed, lrs=tuple(other.series("lr")))
 
 # %% ../../nbs/lab/14_protocol.ipynb #c023
-CHOSEN: str|None = None # what `choice` gave for the published records; None: they are not complete
+CHOSEN: str|None = "0.002" # what `choice` gives for the published records; None: they are not complete
 
 @dataclass(frozen=True)
 class Entry:
