@@ -10,13 +10,14 @@ from milr.lab.claims import (
     MNIST_CLAIMS,
     PLANNED,
     claim_rows,
+    judged,
     results,
     run_rows_of,
     violations,
 )
 from milr.lab.cli import execute_notebook
 from milr.lab.plots import markdown_table
-from milr.lab.protocol import recorded
+from milr.lab.protocol import CANDIDATES, CHOSEN, choice, recorded
 from milr.lab.settings import Settings
 from tests.notebooks import shown_in
 
@@ -37,7 +38,9 @@ def stated():
         claim_rows(claims, found()[column], PLANNED[column])
         for column, claims in (
             ("narrow", MNIST_CLAIMS + CONTROL_CLAIMS),
+            ("narrow, chosen ε", MNIST_CLAIMS + CONTROL_CLAIMS),
             ("paper's size", MNIST_CLAIMS),
+            ("paper's size, chosen ε", MNIST_CLAIMS),
             ("CIFAR-10", CIFAR10_CLAIMS),
         )
     ]
@@ -90,12 +93,35 @@ def test_the_walk_through_the_paper_shows_what_the_records_give():
 
 def test_the_study_shows_what_the_records_give():
     shown = markdown_outputs("studies/reproduction.ipynb")
-    for claims, column in ((MNIST_CLAIMS, "narrow"), (MNIST_CLAIMS, "paper's size"), (CIFAR10_CLAIMS, "CIFAR-10")):
+    sizes = ("narrow", "narrow, chosen ε", "paper's size", "paper's size, chosen ε")
+    for column, claims in dict.fromkeys(sizes, MNIST_CLAIMS).items() | {("CIFAR-10", CIFAR10_CLAIMS)}:
         assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, (
             f"run the reproduction study again: {column} is stale"
         )
     for line in answer_lines(found(), solved(ROOT / "figures" / "schedules.csv")):
         assert line in shown
+
+
+def test_a_column_of_the_chosen_epsilon_has_no_run_with_another():
+    for column, group in found().items():
+        wanted = CANDIDATES[CHOSEN] if column.endswith("chosen ε") else {}
+        for row, runs in group.items():
+            for run in runs.values():
+                measures = run.settings.method in ("change", "value_change", "value_then_both")
+                assert not measures or all(getattr(run.settings, name) == value for name, value in wanted.items()), row
+
+
+def test_the_choice_is_the_rules():
+    assert choice(RECORDS) == CHOSEN
+
+
+def test_the_howto_on_layers_has_the_studys_numbers():
+    text = (ROOT / "docs" / "howto" / "layerwise.md").read_text(encoding="utf-8")
+    (layers,) = (claim for claim in MNIST_CLAIMS if claim.row == "layer-wise")
+    for column in ("narrow", "narrow, chosen ε"):
+        interval, _ = judged(layers, found()[column])
+        said = str(interval).replace(" [", " points [", 1) if column == "narrow" else str(interval)
+        assert said in text
 
 
 EARLIER = dict(dtype="bfloat16", epsilon=0.001)
