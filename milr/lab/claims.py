@@ -39,10 +39,13 @@ def results(
             rows.setdefault(entry.row, {})[entry.settings.seed] = run
     found: dict = {column: {} for column in COLUMNS}
     for column, names in COLUMNS.items():
-        if column.endswith("chosen ε") and not CHOSEN: continue
+        chosen = column.endswith("chosen ε")
+        if chosen and not CHOSEN: continue
         for name in names:
-            rows, another = parts.get(name, {}), column.endswith("chosen ε") and not name.endswith(f"ε: {CHOSEN}")
-            found[column] |= {row: runs for row, runs in rows.items() if not another or row in WITHOUT_EPSILON}
+            rows = parts.get(name, {})
+            if chosen and not name.endswith(f"ε: {CHOSEN}"):
+                rows = {row: runs for row, runs in rows.items() if row in WITHOUT_EPSILON}
+            found[column] |= rows
     return found
 
 # %% ../../nbs/lab/15_claims.ipynb #c008

@@ -6,8 +6,8 @@
 __all__ = ['NARROW', 'NARROW_SEEDS', 'CIFAR10', 'PAPER', 'FEW_SEEDS', 'MARGIN', 'HELD_OUT_IMAGES', 'SELECTION_SEEDS',
            'CANDIDATES', 'SLACK', 'FIGURE3', 'CONTROLS', 'PAPERS_ESTIMATOR', 'FIGURE4', 'CHOSEN', 'final_accuracy',
            'Interval', 'paired_interval', 'judge_above', 'judge_competitive', 'judge_tie', 'selection_rows',
-           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'queue', 'choice', 'work',
-           'computed_at']
+           'choose_epsilon', 'mean_lr', 'replayed', 'Entry', 'grid', 'figure5', 'dependent', 'queue', 'choice',
+           'selection_accuracies', 'work', 'computed_at']
 
 # %% ../../nbs/lab/14_protocol.ipynb #c002
 import math, statistics
@@ -245,12 +245,19 @@ def choice(
     records:Path, # folder of the records
 )->str|None: # a key of `CANDIDATES`; None: a run of the selection has no record
     "What the rule chooses, by the held-out accuracies."
-    accuracies = {name: [] for name in CANDIDATES}
+    if not all(recorded(entry.settings, records) for entry in _selection()): return None
+    return choose_epsilon({name: sum(of.values(), []) for name, of in selection_accuracies(records).items()})
+
+def selection_accuracies(
+    records:Path, # folder of the records
+)->dict: # {candidate: {setting: percent, one a seed that is recorded}}
+    "What the selection's runs reached on the held-out images."
+    accuracies: dict = {name: {} for name in CANDIDATES}
     for entry in _selection():
-        run = recorded(entry.settings, records)
-        if run is None: return None
-        accuracies[entry.row.split(" · ")[0]].append(final_accuracy(run))
-    return choose_epsilon(accuracies)
+        (name, setting), run = entry.row.split(" · "), recorded(entry.settings, records)
+        if run:
+            accuracies[name].setdefault(setting, []).append(final_accuracy(run))
+    return accuracies
 
 def _selection():
     "The runs that the choice rests on."
