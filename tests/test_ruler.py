@@ -409,9 +409,9 @@ def test_later_attempts_come_after_what_the_aim_speaks_of():
     assert {row.method for row in ATTEMPTS.values()} <= set(METHODS) and len(ATTEMPTS) <= 2
 
 
-def test_an_attempt_has_an_answer_of_its_own():
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_an_attempt_has_an_answer_of_its_own(attempt):
     found = results(finished({}, "held"), "held")
-    (attempt,) = ATTEMPTS
     said = verdicts.answer(found, "held", attempt)
     assert said.startswith(f"The {attempt} ") and verdicts.answer(found, "held").startswith("The policy ")
     del found[attempt]["table"][3]

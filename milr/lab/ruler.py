@@ -220,7 +220,9 @@ def queue(
 REPLAY, REPLAYS = "another seed's LR", 10 # a row that waits for the policy's runs, and its seeds
 FIRST = ("policy", "cosine, tuned", "Adam, tuned", "cosine, tuned, the best of averages", "by KSG information") # rows
 
-ATTEMPTS = {"second attempt": Row("steady", seeds=20)} # after the policy of the first
+ATTEMPTS = { # after the policy of the first; three in all
+    "second attempt": Row("steady", seeds=20),
+    "third attempt": Row("raced", seeds=20)}
 
 def _turn(name):
     "When a row's turn is."
