@@ -175,9 +175,10 @@ class InformationTest(NamedTuple):
         "Information against LR."
         import matplotlib.pyplot as plt
         ax = ax or plt.subplots(figsize=(4, 2.4), layout="constrained")[1]
-        for lap, bits in enumerate([dict(zip(self.lrs, self.bits)), *self.rounds]):
-            ax.semilogx(list(bits), list(bits.values()), "o-", color=f"C{0 if lap == 0 else lap + 3}",
-                label=f"after {2**lap} times the steps" if lap else None)
+        laps = [dict(zip(self.lrs, self.bits)), *self.rounds]
+        for lap, bits in enumerate(laps):
+            label = ("after the steps", "after twice as many", "after four times")[lap] if self.rounds else None
+            ax.semilogx(list(bits), list(bits.values()), "o-", color="C0", alpha=(lap + 1)/len(laps), label=label)
         ax.axhline(self.before, ls=":", lw=1, color="C7", label="untrained")
         ax.axvline(self.lr, ls="--", lw=1, color="C2", label=f"chosen {self.lr:.2g}")
         ax.set(xlabel="LR", ylabel="information (bits)")
@@ -399,9 +400,9 @@ def _raced(kept, bits_at, steps):
         onto = _Kept(kept.tolerance, kept.before, few)
         taken = steps*2**len(rounds)
         bits_of = {power: bits_at(power, onto, kept.tried[power], taken) for power in sorted(kept.best(few))}
+        rounds.append(bits_of)
         if not onto.tried: break
         kept = onto
-        rounds.append(bits_of)
     return kept, rounds
 
 def _problem(known, before, steps)->str:

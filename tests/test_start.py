@@ -455,6 +455,95 @@ def test_groups_keep_their_ratios():
     assert rates == pytest.approx([found.lr, found.lr / 4]) and found.lr > 0.002
 
 
+# the race
+
+
+def doubling(network):
+    "A probe whose number doubles with every gain of 0.035 bits, so that there is a race."
+    return lambda: math.exp(20 * probe(network)()["output"])
+
+
+def race(model, optimizer, loss_fn=F.cross_entropy, **kw):
+    return search(model, optimizer, loss_fn, probe=doubling, race=True, **kw)
+
+
+def trained_on(model, optimizer, batches, lr, steps):
+    "By hand: the information test's steps at one LR, and as many more as make `steps` in all."
+    average = averaged(model, optimizer)
+    model.train()
+    for step, (x, y) in enumerate(islice(cycle(batches), steps), 1):
+        optimizer.param_groups[0]["lr"] = lr * min(1, 2 * step / STEPS)
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return average
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [12, 3])
+def test_who_races_is_trained_as_if_it_had_never_stopped(kind, count):
+    "Every LR of every round, and what the test leaves, to the bit."
+    model = net()
+    optimizer = KINDS[kind](model)
+    found = race(model, optimizer, batches=data(count))
+    assert [len(bits) for bits in found.rounds] in ([3], [3, 2])
+    assert found.steps == STEPS * (len(found.lrs) + sum(2**lap * len(bits) for lap, bits in enumerate(found.rounds)))
+    for lap, bits_of in enumerate(found.rounds, 1):
+        for lr, bits in bits_of.items():
+            again = net()
+            average = trained_on(again, KINDS[kind](again), data(count), lr, STEPS * 2**lap)
+            assert doubling(average.module)() == bits
+    other = KINDS[kind](again := net())
+    average = trained_on(again, other, data(count), found.lr, STEPS * 2 ** len(found.rounds))
+    assert plain(model.state_dict()) == plain(again.state_dict())
+    assert plain(optimizer.state_dict()) == plain(other.state_dict())
+    assert plain(found.average.state_dict()) == plain(average.state_dict())
+
+
+def test_the_best_three_race_and_then_two():
+    found = race(model := net(), sgd(model))
+    entrants = [dict(zip(found.lrs, found.bits)), *found.rounds]
+    for before, after, few in zip(entrants, entrants[1:], (3, 2)):
+        assert set(after) == set(sorted(before, key=before.get)[-few:])
+    assert found.lr in entrants[-1] and entrants[-1][found.lr] >= 0.95 * max(entrants[-1].values())
+
+
+def test_where_much_is_learnt_there_is_no_race():
+    model, again = net(), net()
+    found, alone = search(model, sgd(model), race=True), search(again, sgd(again))
+    assert found.rounds == [] and found.steps == alone.steps and found.bits == alone.bits and found.lr == alone.lr
+    assert plain(model.state_dict()) == plain(again.state_dict())
+
+
+def test_a_race_goes_on_with_batches_that_were_not_seen_yet():
+    seen = []
+
+    def loss(out, y):
+        seen.append(y.tolist())
+        return F.cross_entropy(out, y)
+
+    torch.manual_seed(0)
+    found = race(model := net(), sgd(model), loss, batches=loader())
+    first = STEPS * len(found.lrs)
+    begun = [seen[i : i + STEPS] for i in range(0, first, STEPS)]
+    further = [seen[i : i + STEPS] for i in range(first, first + STEPS * len(found.rounds[0]), STEPS)]
+    assert len(further) == 3 and all(each == further[0] for each in further) and further[0] != begun[0]
+
+
+def test_if_all_break_in_a_race_it_goes_on_from_before():
+    model, again = net(), net()
+    alone, steps = search(again, sgd(again), probe=doubling), []
+
+    def breaks_later(out, y):
+        steps.append(1)
+        return F.cross_entropy(out, y) * (1 if len(steps) <= alone.steps else NAN)
+
+    found = race(model, sgd(model), breaks_later)
+    assert [set(bits.values()) for bits in found.rounds] == [{-INF}]
+    assert (found.lr, found.bits) == (alone.lr, alone.bits) and plain(model.state_dict()) == plain(again.state_dict())
+
+
 def loader(**kw):
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=32, shuffle=True, **kw)
 
