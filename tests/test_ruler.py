@@ -489,12 +489,25 @@ def test_the_log_has_its_columns(root):
 
 
 def test_the_page_of_development_shows_what_its_records_give():
-    "Its table, recomputed; and every run that it names is recorded."
+    "Its table, recomputed; and every run that it names is recorded, but for those of the slow task that are left."
     root = Path(__file__).parent.parent
     known = read_trials(root / "figures" / "development")
-    assert {entry.trial for entry in development.planned_runs(known)} == set(known)
+    named = {entry.trial for entry in development.planned_runs(known)}
+    assert set(known) <= named and all(trial.task == development.SLOW for trial in named - set(known))
     shown = "\n".join(shown_in(root / "nbs" / "lab" / "30_development.ipynb"))
     assert markdown_table(development.gain_rows(known)) in shown
+    assert markdown_table(development.slow_rows(known)) in shown and str(development.beside_steady(known)) in shown
+
+
+def test_digits_are_turned_by_their_seed():
+    x, y = development.turned_digits(300, 0)
+    again, other = development.turned_digits(300, 0)[0], development.turned_digits(300, 1)[0]
+    assert x.shape == (300, 1, 16, 16) and torch.equal(x, again) and not torch.equal(x, other)
+    darkest, brightest = x.flatten(1).min(1).values, x.flatten(1).max(1).values
+    assert 0.4 < (brightest > -darkest).float().mean() < 0.6  # bright on dark as often as dark on bright
+    assert len(y.unique()) == 10
+    with pytest.raises(ValueError, match="60,000"):
+        development.turned_digits(60_001, 0)
 
 
 def test_the_best_cosine_is_chosen_without_a_look_at_the_test_score():
