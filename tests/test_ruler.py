@@ -493,7 +493,7 @@ def test_the_page_of_development_shows_what_its_records_give():
     root = Path(__file__).parent.parent
     known = read_trials(root / "figures" / "development")
     named = {entry.trial for entry in development.planned_runs(known)}
-    assert set(known) <= named and all(trial.task == development.SLOW for trial in named - set(known))
+    assert set(known) <= named and all(trial.task == development.SLOW_START for trial in named - set(known))
     shown = "\n".join(shown_in(root / "nbs" / "lab" / "30_development.ipynb"))
     assert markdown_table(development.gain_rows(known)) in shown
     assert markdown_table(development.slow_rows(known)) in shown and str(development.beside_steady(known)) in shown
