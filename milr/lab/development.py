@@ -92,7 +92,8 @@ def residual_net_of_digits(
 )->nn.Module: # logits of ten digits
     "The residual network with ten outputs."
     network = residual_net(width)
-    network.output = nn.Linear(network.output.in_features, 10)
+    features = network.get_parameter("output.weight").shape[1]
+    network.output = nn.Linear(features, 10)
     return network
 
 # %% ../../nbs/lab/30_development.ipynb #dv07
