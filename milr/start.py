@@ -169,7 +169,7 @@ class InformationTest(NamedTuple):
     average: AveragedModel # follows the optimizer; `BestNetwork` keeps the best of it
     probe: Callable        # measures it; for the scheduler
     problem: str = ""      # why `lr` is not to be relied on, and what to do
-    rounds: list = []      # of the race: {LR: bits} after twice the steps, then after four times; empty without one
+    rounds: Sequence = ()  # of the race: {LR: bits} after twice the steps, then after four times; empty without one
 
     def plot(self, ax=None): # axes; made if not given
         "Information against LR."
@@ -361,9 +361,10 @@ def information_test(
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 return training_step(model, batch) if training_step else batch_loss(model, batch, loss_fn)
 
+        def rates_at(power): return [lr*10**(power/2) for lr in base]
+
         def bits_at(power, onto=kept, since=_Tried(-math.inf, -math.inf, first), taken=0):
             state.put_back(since.states)
-            rates = [lr*10**(power/2) for lr in base]
             seen = [since.bits]
 
             def look():
@@ -371,7 +372,7 @@ def information_test(
 
             with kept_random_state(device), kept_generator(batches):
                 halfway = look if race and not taken else None
-                sound = first_steps(optimizer, loss_of, batches, rates, taken or steps, taken, halfway)
+                sound = first_steps(optimizer, loss_of, batches, rates_at(power), taken or steps, taken, halfway)
                 bits = _bits(measure) if sound else -math.inf
             onto.offer(power, bits, seen[-1], state)
             return bits
@@ -383,11 +384,11 @@ def information_test(
         state.put_back(kept.states or first)
         optimizer.zero_grad()
 
-        def by_lr(bits_of): return {base[0]*10**(power/2): bits for power, bits in bits_of.items()}
+        def by_lr(bits_of): return {rates_at(power)[0]: bits for power, bits in bits_of.items()}
 
         tried = by_lr(known)
         spent = steps*(len(known) + sum(2**lap*len(bits_of) for lap, bits_of in enumerate(rounds)))
-        found = InformationTest(base[0]*10**(kept.power/2), list(tried), list(tried.values()), before, spent, average,
+        found = InformationTest(rates_at(kept.power)[0], list(tried), list(tried.values()), before, spent, average,
             measure, _problem(known, before, steps), list(map(by_lr, rounds)))
         if check and found.problem:
             raise ValueError(f"the information test found no LR: {found.problem}. The network is as it was")

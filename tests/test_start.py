@@ -376,11 +376,11 @@ def test_no_batches_are_refused():
 
 
 def trained(model, optimizer, batches, lr, steps=STEPS):
-    "By hand: what the information test says it does at one LR."
+    "By hand: what the information test says it does at one LR, and its race with more steps."
     average = averaged(model, optimizer)
     model.train()
     for step, (x, y) in enumerate(islice(cycle(batches), steps), 1):
-        optimizer.param_groups[0]["lr"] = lr * min(1, 2 * step / steps)
+        optimizer.param_groups[0]["lr"] = lr * min(1, 2 * step / STEPS)
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
         loss.backward()
@@ -467,19 +467,6 @@ def race(model, optimizer, loss_fn=F.cross_entropy, **kw):
     return search(model, optimizer, loss_fn, probe=doubling, race=True, **kw)
 
 
-def trained_on(model, optimizer, batches, lr, steps):
-    "By hand: the information test's steps at one LR, and as many more as make `steps` in all."
-    average = averaged(model, optimizer)
-    model.train()
-    for step, (x, y) in enumerate(islice(cycle(batches), steps), 1):
-        optimizer.param_groups[0]["lr"] = lr * min(1, 2 * step / STEPS)
-        loss = F.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return average
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [12, 3])
 def test_who_races_is_trained_as_if_it_had_never_stopped(kind, count):
@@ -492,10 +479,10 @@ def test_who_races_is_trained_as_if_it_had_never_stopped(kind, count):
     for lap, bits_of in enumerate(found.rounds, 1):
         for lr, bits in bits_of.items():
             again = net()
-            average = trained_on(again, KINDS[kind](again), data(count), lr, STEPS * 2**lap)
+            average = trained(again, KINDS[kind](again), data(count), lr, STEPS * 2**lap)
             assert doubling(average.module)() == bits
     other = KINDS[kind](again := net())
-    average = trained_on(again, other, data(count), found.lr, STEPS * 2 ** len(found.rounds))
+    average = trained(again, other, data(count), found.lr, STEPS * 2 ** len(found.rounds))
     assert plain(model.state_dict()) == plain(again.state_dict())
     assert plain(optimizer.state_dict()) == plain(other.state_dict())
     assert plain(found.average.state_dict()) == plain(average.state_dict())

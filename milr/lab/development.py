@@ -15,6 +15,7 @@ from functools import partial
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
 from .benchmark import PRESETS
+from .claims import differences
 from .data import load_dataset
 from .heldout import GENERATED, residual_net
 from .models import dense_block, initialise
@@ -74,7 +75,6 @@ def turned_digits(
     if not 0 < n <= 60_000: raise ValueError(f"there are 60,000 digits, asked for {n:,}")
     data, g = load_dataset("mnist"), torch.Generator().manual_seed(seed)
     order = torch.randperm(60_000, generator=g)[:n]
-    images = data.inputs("train", order)
 
     def between(low, high): return low + (high - low)*torch.rand(n, generator=g)
 
@@ -84,7 +84,7 @@ def turned_digits(
     rows = [torch.stack([turn.cos()*shrink, -turn.sin()*shrink, across], 1),
             torch.stack([turn.sin()*shrink, turn.cos()*shrink, down], 1)]
     places = F.affine_grid(torch.stack(rows, 1), [n, 1, 16, 16], align_corners=False)
-    x = contrast[:, None, None, None]*F.grid_sample(images/images.amax(), places, align_corners=False)
+    x = contrast[:, None, None, None]*F.grid_sample(data.inputs("train", order), places, align_corners=False)
     return x + .12*torch.randn(x.shape, generator=g), data.labels("train", order)
 
 def residual_net_of_digits(
@@ -168,9 +168,10 @@ def planned_runs(
 )->list: # of `Entry`
     "Every run that can be named now, variant by variant."
     tuning = [Entry("cosine", trial) for task in TASKS for trial in cosine_trials(task)]
-    return tuning + [Entry(variant, trial)
-        for variant in (*VARIANTS, FAIR_RIVAL) for task in TASKS for trial in trials_of(variant, task, known)] + [
-        Entry(variant, Trial(SLOW_START, VARIANTS[variant], seed=seed)) for seed in SEEDS for variant in _ON_SLOW]
+    compared = [Entry(variant, trial)
+        for variant in (*VARIANTS, FAIR_RIVAL) for task in TASKS for trial in trials_of(variant, task, known)]
+    slow = [Entry(variant, Trial(SLOW_START, VARIANTS[variant], seed=seed)) for seed in SEEDS for variant in _ON_SLOW]
+    return tuning + compared + slow
 
 # %% ../../nbs/lab/30_development.ipynb #dv12
 def gains(
@@ -229,7 +230,7 @@ def slow_rows(
     "A line an attempt: the LR that it took and where it ended, seed by seed."
     lines = []
     for variant in _ON_SLOW:
-        runs = [known[trial] for trial in trials_of(variant, SLOW_START, known) if trial in known]
+        runs = _slow_runs(variant, known).values()
         if not runs: continue
         scores = [run[-1]["test"] for run in runs]
         lines.append({
@@ -243,7 +244,9 @@ def beside_steady(
     known:dict, # {Trial: rows} of what is recorded
 )->Interval: # over the seeds that both have, in points
     "`raced` minus `steady` on the task that is slow to begin."
-    steady, raced = (
-        {trial.seed: known[trial][-1]["test"] for trial in trials_of(variant, SLOW_START, known) if trial in known}
-        for variant in _ON_SLOW)
-    return paired_interval([raced[seed] - steady[seed] for seed in sorted(steady.keys() & raced.keys())])
+    steady, raced = (_slow_runs(variant, known) for variant in _ON_SLOW)
+    return paired_interval(differences(raced, steady, lambda run: run[-1]["test"]))
+
+def _slow_runs(variant, known):
+    "What is recorded of a variant on the slow task, by seed."
+    return {trial.seed: known[trial] for trial in trials_of(variant, SLOW_START, known) if trial in known}

@@ -95,8 +95,7 @@ def _epochs(j, steps):
     return steps*j.task.epochs/j.steps
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct31
-def held(j:Job, measure="held-out loss", cool=True, keep=True, tolerance=0., share=0.,
-        race=False):
+def held(j:Job, measure="held-out loss", cool=True, keep=True, tolerance=0., share=0., race=False):
     "Information test, `HoldPolicy` and the best of the averaged weights, driven by any measure."
     optimizer = base_optimizer(j.task, j.model.parameters(), USUAL_LR[j.task.optimizer])
     losses: list = []
