@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seeds_of', 'every_row', 'recorded_rows',
-           'tuning_rows', 'beside_rows', 'plot_beside', 'rate_rows', 'secondary_rows', 'answer']
+           'tuning_rows', 'beside_rows', 'plot_beside', 'rate_rows', 'search_rows', 'secondary_rows', 'answer']
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd02
 import math, statistics
@@ -61,28 +61,19 @@ def summary(
     found:dict, # as `results` gives them
     targets:dict, # {task: test score}
 )->list: # of dicts, one a row
-    "The table."
+    "The secondary measures."
     return [_line(found, row, targets) for row in found]
 
 def _line(found, row, targets):
-    "A row against tuned cosine and tuned Adam, and its secondary measures."
+    "A row's; `search` is what it took before its first epoch, as shares of the task's epochs."
     runs = [(task, rows) for task, by_seed in found[row].items() for rows in by_seed.values()]
     epochs = [epochs_to(rows, targets[task]) for task, rows in runs]
     seconds = [rows[-1]["seconds"] for _, rows in runs]
-    line = dict(row=row, runs=len(runs))
-    for rival in AIM:
-        if row != rival:
-            line[f"minus {rival}"] = _compared(found, row, rival)
-    return line | dict(diverged=sum(diverged(rows) for _, rows in runs), reached=sum(map(math.isfinite, epochs)),
-        epochs=statistics.median_low(epochs), seconds=None if None in seconds else statistics.median(seconds))
-
-def _compared(found, row, rival):
-    "The difference and its interval, or what is missing."
-    try:
-        values = differences(found, row, rival)
-    except LookupError: return "runs are missing"
-    if min(map(len, values.values())) < 2: return "1 seed"
-    return str(bootstrap(values))
+    search = {task: statistics.median((rows[0]["epochs"] - 1)/len(rows) for rows in by_seed.values())
+        for task, by_seed in found[row].items()}
+    return dict(row=row, runs=len(runs), diverged=sum(diverged(rows) for _, rows in runs),
+        reached=sum(map(math.isfinite, epochs)), epochs=statistics.median_low(epochs), search=search,
+        seconds=None if None in seconds else statistics.median(seconds))
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd05
 def seeds_of(
@@ -205,6 +196,31 @@ def rate_rows(
             f"{statistics.fmean(values):+.2f}"} for lr, values in sorted(by_lr.items())]
     return lines
 
+# %% ../../nbs/lab/32_verdicts.ipynb #vd27
+def search_rows(
+    found:dict, # {row: {task's name: {seed: rows}}}
+    ours:str, # a row
+    other:str, # the row whose search ours may lengthen
+)->list: # of dicts, a line a task, length of search and LR
+    "Ours minus the other, by what the search came to."
+    lines = []
+    for task in planned(ours):
+        groups: dict = {}
+        for seed, difference in _paired(found, task, ours, other).items():
+            mine, theirs = (found[row][task][seed][0] for row in (ours, other))
+            longer = "longer" if mine["epochs"] > theirs["epochs"] else "the same"
+            groups.setdefault((longer, _beside(mine["lr"][0], theirs["lr"][0])), []).append(difference)
+        for (longer, lr), values in sorted(groups.items()):
+            scatter = f"{statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            lines.append({"task": task, "search": longer, "first LR": lr, "runs": len(values),
+                f"{ours} minus {other}": f"{statistics.fmean(values):+.2f}", "sd": scatter})
+    return lines
+
+def _beside(lr, other):
+    "Where a LR lies."
+    if math.isclose(lr, other): return "the same"
+    return "higher" if lr > other else "lower"
+
 # %% ../../nbs/lab/32_verdicts.ipynb #vd21
 def secondary_rows(
     known:dict, # {Trial: rows}
@@ -218,15 +234,17 @@ def secondary_rows(
     for line in summary(found, targets):
         seconds = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
         epochs = f"{line['epochs']:.1f}" if line["reached"]*2 > line["runs"] else "most did not"
+        search = ", ".join(f"{100*line['search'][name]:.0f}" for name in NAMES if name in line["search"])
         lines.append({"row": line["row"], "runs": line["runs"], "diverged": line["diverged"],
-            "reached the target": line["reached"], "median epochs to it": epochs, "median CPU seconds": seconds})
+            "reached the target": line["reached"], "median epochs to it": epochs,
+            "search (% of the steps)": search if any(line["search"].values()) else "", "median CPU seconds": seconds})
     return lines
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd18
 def answer(
     found:dict, # {row: {task's name: {seed: rows}}}
-    policy:str|None=POLICY,
     ours:str="policy", # a row: the policy, or a later attempt
+    policy:str|None=POLICY,
 )->str:
     "Does the policy reach the aim?"
     needed = (ours, *AIM)
