@@ -61,12 +61,12 @@ def plot_sample_sizes(
 )->plt.Figure:
     "A panel a data set, a line an estimator."
     with house_style():
-        size = (max(4.3*len(curves), 5.5), 3.5)
+        size = (max(4.3*len(curves), 5.5), 3.8)
         fig, axs = plt.subplots(1, len(curves), figsize=size, sharey=True, squeeze=False, layout="constrained")
         for ax, (name, found) in zip(axs[0], curves.items()):
             _plot_sizes(ax, found, data[name], marked)
         axs[0][0].set_ylabel("I(X;Y) (bits)")
-        axs[0][-1].legend(fontsize=8, loc="center right", bbox_to_anchor=(1, .62))
+        fig.legend(*axs[0][-1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
         subsets = "subsets" if repeats > 1 else "subset"
         set_title(fig, "", f"mean ± 1 standard deviation over {repeats} random {subsets} of each size")
     return fig
