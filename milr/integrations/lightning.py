@@ -69,10 +69,12 @@ class MutualInformationLRCallback(Callback):
         self._step = -1
 
     @property
-    def state_key(self)->str: return f"{type(self).__name__}{{'optimizer': {self.optimizer}}}"
+    def state_key(self)->str:
+        return f"{type(self).__name__}{{'optimizer': {self.optimizer}}}"
 
     @property
-    def history(self)->list: return self.scheduler.history if self.scheduler else []
+    def history(self)->list:
+        return self.scheduler.history if self.scheduler else []
 
     def on_train_start(self, trainer, pl_module):
         "Begin, or go on from a checkpoint."

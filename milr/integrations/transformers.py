@@ -54,7 +54,8 @@ class MutualInformationTrainerCallback(TrainerCallback):
         self.scheduler: MutualInformationLR|None = None
 
     @property
-    def history(self)->list: return self.scheduler.history if self.scheduler else []
+    def history(self)->list:
+        return self.scheduler.history if self.scheduler else []
 
     def on_train_begin(self, args, state, control, optimizer:Any=None, lr_scheduler:Any=None, **kw):
         "Begin, or go on from the Trainer's checkpoint."
