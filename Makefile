@@ -26,19 +26,22 @@ lab: env
 	$(BIN)/jupyter lab nbs
 
 # The runs of the protocol that have no record yet, one after the other, when nothing else wants the core. Records go into RECORDS.
+# They are computed on the CPU unless DEVICE is given (make queue DEVICE=cuda), here and in the next two.
+on = $(if $(filter file,$(origin DEVICE)),,$(comma) device="$(DEVICE)")
+comma := ,
 RECORDS ?= figures/runs
 queue: .venv/ready
-	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"), "runs recorded")'
+	nice -n 19 $(BIN)/python -c 'from milr.lab.protocol import work; print(work("$(RECORDS)"$(on)), "runs recorded")'
 
 # The same for the comparison of schedules (nbs/lab/21_ruler.ipynb), which needs the rivals' packages. Records go into TRIALS.
 TRIALS ?= figures/ruler
 ruler: .venv/ready
 	$(install) '.[schedules]'
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.ruler import work; print(work("$(TRIALS)"), "runs recorded")'
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.ruler import work; print(work("$(TRIALS)"$(on)), "runs recorded")'
 
 # The runs of nbs/lab/30_development.ipynb that have no record yet, minutes of a core.
 development: .venv/ready
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.development import planned_runs; from milr.lab.ruler import work; print(work("figures/development", entries=planned_runs), "runs recorded")'
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -c 'from milr.lab.development import planned_runs; from milr.lab.ruler import work; print(work("figures/development", entries=planned_runs$(on)), "runs recorded")'
 
 # What is drawn and said from records, anew: the reproduction study, Figures 3 to 6 at narrow, the README.
 pages: env
