@@ -170,11 +170,16 @@ def plot_beside(
             means = {y: statistics.fmean(values[name]) for y, values in enumerate(pairs.values()) if name in values}
             dots = [_within(mean, widest) for mean in means.values()]
             ax.plot(dots, list(means), "o", color=f"C{number}", label=name)
-        ax.set_yticks(range(len(pairs)), list(pairs))
+        ax.set_yticks(range(len(pairs)), [_named(row, values) for row, values in pairs.items()])
         ax.set(xlabel=f"{ours} minus the row: final test accuracy (points)", xlim=(-1.04*widest, 1.04*widest))
         ax.invert_yaxis()
         fig.legend(loc="outside upper right", ncols=len(NAMES), fontsize=8)
     return fig
+
+def _named(row, values):
+    "A row's name, and how many seeds it has where they are not complete."
+    fewest, wanted = min(map(len, values.values())), seeds_of(row)
+    return row if fewest >= wanted else f"{row} ({fewest} of {wanted} seeds)"
 
 def _within(value, widest):
     "The value, or the edge that it is beyond."
