@@ -588,6 +588,18 @@ def test_what_three_attempts_come_to_is_what_the_records_say(root):
     assert f"as long as {shortest:.0f} or {longest:.0f}." in prose
 
 
+def test_what_the_page_says_of_the_policy_by_nothing_is_what_the_records_say(root):
+    cells = json.loads((root / "nbs" / "studies" / "heldout.ipynb").read_text(encoding="utf-8"))["cells"]
+    (prose,) = (text for cell in cells if (text := "".join(cell["source"])).startswith("## Is it the information?"))
+    found = results(anywhere(read_trials(root / "figures" / "ruler")))
+    for name, rate in (("shapes", 0.1), ("expressions", 0.001), ("table", 0.001)):
+        runs = found["by nothing"][name]
+        assert len(runs) == 20 and {row["lr"][0] for rows in runs.values() for row in rows} == {rate}
+    gains = differences(found, "second attempt", "by nothing")
+    shapes, expressions, table = (np.mean(gains[name]) for name in verdicts.NAMES)
+    assert f"{shapes:.1f} points above it on *shapes*, {expressions:.1f} on *expressions* and {table:.1f} on" in prose
+
+
 def test_the_log_says_what_the_records_of_development_give():
     "Its lines of what development records, recomputed: mean over tasks of the mean over seeds."
     root = Path(__file__).parent.parent
