@@ -9,7 +9,8 @@ __all__ = ['TITLES', 'WORDS', 'PROFILE_LOOK', 'plot_methods', 'mark_change', 're
 # %% ../../nbs/lab/13_pictures.ipynb #d002
 import matplotlib.pyplot as plt, numpy as np
 from collections.abc import Sequence
-from .plots import COLOURS, band_said, first_at, house_style, mark_reference, mean_band, percents, set_title, spread
+from .plots import COLOURS, band_said, first_at, house_style
+from .plots import mark_reference, mean_band, percents, set_title, spread
 
 # %% ../../nbs/lab/13_pictures.ipynb #pi02
 TITLES = ("Learning rate", "Test accuracy (%)", "IHYLL (bits)", "Accuracy (%) against IHYLL")

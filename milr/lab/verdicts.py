@@ -10,8 +10,9 @@ __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seed
 import math, statistics
 import matplotlib.pyplot as plt
 from .plots import house_style
-from .ruler import ATTEMPTS, HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates, diverged
-from .ruler import epochs_to, final_score, judge, points, policy_rows, queue, rival_rows, target_of, tuned_methods
+from .ruler import ATTEMPTS, HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates
+from .ruler import diverged, epochs_to, final_score, judge, points, policy_rows, queue, rival_rows
+from .ruler import target_of, tuned_methods
 
 # %% ../../nbs/lab/32_verdicts.ipynb #ru34
 NAMES = tuple(task.name for task in HELDOUT)
