@@ -105,3 +105,24 @@ def test_ruff_overlooks_only_what_is_on_the_list():
 )
 def test_what_a_body_on_its_header_is(text, lines):
     assert bodies_on_headers(text) == lines
+
+
+def lines_of(notebook):
+    "(cell's id, line) of what is code, without the parameters, whose comments papermill reads from the same line."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            yield from ((cell["id"], line) for line in "".join(cell["source"]).splitlines())
+
+
+def test_notebooks_fit_the_page_too():
+    "Their examples and checks are read more often than the modules."
+    long = [
+        f"{notebook.relative_to(ROOT)} {cell}: {line}"
+        for notebook in sorted((ROOT / "nbs").rglob("*.ipynb"))
+        for cell, line in lines_of(notebook)
+        if len(line) > 120
+    ]
+    assert long == [], "lines over 120 columns (`house style` in CONTRIBUTING.md)"
+    done = ruff("check", "nbs", "--isolated", "--select", "E702")
+    assert done.returncode == 0, done.stdout + done.stderr
