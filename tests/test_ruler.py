@@ -1,6 +1,6 @@
 "The ruler is what it was when it was frozen, its statistic tells the truth, and its queue loses nothing."
 
-import hashlib, inspect, json, math
+import csv, hashlib, inspect, json, math
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -598,6 +598,26 @@ def test_what_the_page_says_of_the_policy_by_nothing_is_what_the_records_say(roo
     gains = differences(found, "second attempt", "by nothing")
     shapes, expressions, table = (np.mean(gains[name]) for name in verdicts.NAMES)
     assert f"{shapes:.1f} points above it on *shapes*, {expressions:.1f} on *expressions* and {table:.1f} on" in prose
+
+
+def test_what_the_policy_costs_is_what_was_measured(root):
+    "On the page of the held-out tasks and in the how-to, from the rows of the speed study."
+    with open(root / "figures" / "speed.csv", newline="", encoding="utf-8") as file:
+        measured = {row["what"]: float(row["value"]) for row in csv.DictReader(file)}
+    parts = ("search", "measurements", "average")
+    shares = {
+        name: [measured[f"policy, {part}, share of a bare training, {name}"] for part in parts]
+        for name in CHANCE
+        if f"policy, search, share of a bare training, {name}" in measured
+    }
+    assert tuple(shares) == verdicts.NAMES
+    shapes, expressions, table = (f"{100 * sum(of_task):.0f}" for of_task in shares.values())
+    low, *_, high = sorted(f"{100 * average:.0f}" for *_, average in shares.values())
+    howto = (root / "docs" / "howto" / "choose.md").read_text(encoding="utf-8")
+    assert f"adds {shapes}, {expressions} and {table} % to the CPU time" in howto
+    assert f"its average {low} to {high} % of a step" in howto
+    page = (root / "nbs" / "studies" / "heldout.ipynb").read_text(encoding="utf-8")
+    assert f"adds {shapes}, {expressions} and {table} % to the CPU time" in page
 
 
 def test_the_log_says_what_the_records_of_development_give():
