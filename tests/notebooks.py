@@ -4,7 +4,7 @@ What else takes seconds to import, torch above all, a server imports once; it fo
 multiprocessing has it.
 """
 
-import json, multiprocessing, os, sys
+import json, multiprocessing, os, re, sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -41,8 +41,22 @@ def outcome(notebook, said):
     return process.exitcode, Path(said).read_text(errors="replace")
 
 
+def cells_of(notebook):
+    "A notebook's cells, as its JSON has them."
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def said_in(notebook):
+    "The text of a notebook's Markdown cells."
+    return "\n\n".join("".join(c["source"]) for c in cells_of(notebook) if c["cell_type"] == "markdown")
+
+
+def section(text, title):
+    "The text below a heading, up to the next of its kind."
+    return re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+
+
 def shown_in(notebook):
     "The Markdown that a notebook's cells show, one text a cell."
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    outputs = [o["data"] for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    outputs = [o["data"] for c in cells_of(notebook) if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
     return ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]

@@ -1,6 +1,6 @@
 "Every number that the README and the reproduction study state is in the published records."
 
-import json, re
+import re
 from functools import lru_cache
 from pathlib import Path
 from milr.lab.answers import answer_lines, solved, summary_rows, summary_table
@@ -19,7 +19,7 @@ from milr.lab.cli import execute_notebook
 from milr.lab.plots import markdown_table
 from milr.lab.protocol import CANDIDATES, CHOSEN, choice, recorded
 from milr.lab.settings import Settings
-from tests.notebooks import shown_in
+from tests.notebooks import said_in, section, shown_in
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures" / "runs"
@@ -49,11 +49,6 @@ def stated():
     return "\n".join([*map(markdown_table, tables), *answer_lines(found(), solved(ROOT / "figures" / "schedules.csv"))])
 
 
-def section(text, title):
-    "The text below a heading, up to the next of its kind."
-    return re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
-
-
 def test_the_readme_has_the_table_that_the_records_give():
     assert summary_table(RECORDS) in (ROOT / "README.md").read_text(encoding="utf-8"), (
         "put what nbs/lab/25_answers.ipynb prints for the README into nbs/index.ipynb, and `make readme`"
@@ -72,14 +67,6 @@ def test_the_readme_says_what_drives_the_policy_best():
     assert answer_lines(found(), solved(ROOT / "figures" / "schedules.csv"))[-1] in (ROOT / "README.md").read_text(
         encoding="utf-8"
     )
-
-
-def cells(notebook):
-    return json.loads((ROOT / "nbs" / notebook).read_text(encoding="utf-8"))["cells"]
-
-
-def study():
-    return cells("studies/reproduction.ipynb")
 
 
 def markdown_outputs(notebook):
@@ -128,7 +115,7 @@ EARLIER = dict(dtype="bfloat16", epsilon=0.001)
 
 def test_numbers_of_earlier_records_in_the_studys_prose():
     "A LR for each layer and change with ε = 0.001 at the paper's size, one seed each, and the violation among them."
-    prose = " ".join("".join(c["source"]) for c in study() if c["cell_type"] == "markdown")
+    prose = said_in(ROOT / "nbs" / "studies" / "reproduction.ipynb")
     layerwise, change = (
         recorded(Settings(**EARLIER, **more), RECORDS) for more in (dict(layerwise=True), dict(method="change"))
     )

@@ -8,6 +8,7 @@ from milr.lab.settings import Settings
 from milr.lab.store import Run, save_record
 from milr.lab.figure_runs import figure_rows
 from milr.lab.figures import DECIDED, OWN, Parameters, checked, declared, parameters, settings_parameters
+from tests.notebooks import cells_of
 
 NOTEBOOKS = {
     "fig1": "figures/fig1_sample_size",
@@ -49,7 +50,7 @@ def test_every_notebook_is_declared():
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_looks_at_what_it_is_given(name, root):
     "The first cell after the parameters is the check, and no other cell reads a parameter's global."
-    cells = json.loads((root / "nbs" / f"{NOTEBOOKS[name]}.ipynb").read_text())["cells"]
+    cells = cells_of(root / "nbs" / f"{NOTEBOOKS[name]}.ipynb")
     at = next(i for i, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", []))
     after = "".join(next(c for c in cells[at + 1 :] if c["cell_type"] == "code")["source"])
     assert f'parameters("{name}", globals())' in after

@@ -1,10 +1,10 @@
 "The notebooks are the source: export is in sync, notebooks are clean and run, modules import alone."
 
-import json, os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 import papermill, pytest
 from milr.lab.cli import execute_notebook
-from tests.notebooks import outcome
+from tests.notebooks import cells_of, outcome
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -40,7 +40,7 @@ def copy(tmp_path_factory):
 @pytest.mark.parametrize("book", [b for b in BOOKS if b.parts[0] in ("figures", "studies")], ids=str)
 def test_papermill_knows_every_parameter_and_none_is_overridden(book, caplog):
     "A cell that papermill once injected would win over what a reader sets by hand."
-    cells = json.loads((ROOT / "nbs" / book).read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(ROOT / "nbs" / book)
     tagged = {tag: c for c in cells for tag in c["metadata"].get("tags", ())}
     assert "injected-parameters" not in tagged
     names = re.findall(r"^(\w+) = ", "".join(tagged.get("parameters", dict(source=""))["source"]), re.M)

@@ -12,7 +12,7 @@ from milr.lab.plots import markdown_table
 from milr.lab.rivals import Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, run_trials, save_trials
-from tests.notebooks import shown_in
+from tests.notebooks import said_in, shown_in
 
 RUNS = Path(__file__).parent.parent / "figures" / "runs"
 RECORDS = sorted(RUNS.rglob("*.json"))
@@ -161,15 +161,14 @@ def study():
     return compare(PRESETS["full"], partial(load_trials, folder=RUNS.parent / "trials"))
 
 
-def said_in(page):
+def shown_and_said_in(page):
     "What a notebook of the project shows and says, as one text."
     notebook = RUNS.parent.parent / "nbs" / page
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n".join([*shown_in(notebook), *("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")])
+    return "\n".join([*shown_in(notebook), said_in(notebook)])
 
 
 def test_the_study_of_schedules_shows_what_its_records_give(study):
-    page = said_in("studies/schedules.ipynb")
+    page = shown_and_said_in("studies/schedules.ipynb")
     for rows in score_rows(study), beside_rows(study), ablation_rows(study):
         assert markdown_table(rows) in page
     with open(RUNS.parent / "schedules.csv", encoding="utf-8", newline="") as file:
@@ -194,10 +193,11 @@ def test_what_is_said_of_the_study_of_schedules_is_so(study):
         f"a fixed rate reached the target in {solved('fixed', 'tuned')} of 60, Adam in {solved('adam', 'tuned')}",
     ):
         assert line in choose
-    assert f"it solves {solved('auto_layers')} of 60 pairs of task and seed instead of {solved('auto')}" in said_in(
-        "13_auto.ipynb"
+    assert (
+        f"it solves {solved('auto_layers')} of 60 pairs of task and seed instead of {solved('auto')}"
+        in shown_and_said_in("13_auto.ipynb")
     )
-    page = said_in("studies/schedules.ipynb")
+    page = shown_and_said_in("studies/schedules.ipynb")
     for said in (
         f"No untuned method solved more: {solved('auto_layers')} of 60 pairs",
         f"warm-up + cosine {solved('cosine')} and OneCycle {solved('onecycle')}",

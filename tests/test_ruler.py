@@ -2,7 +2,7 @@
 
 import csv, hashlib, inspect, json, math
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import lru_cache
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from milr.codehash import code_hash
@@ -47,7 +47,7 @@ from milr.lab.ruler import (
     work,
 )
 from milr.lab.verdicts import differences, results, summary
-from tests.notebooks import shown_in
+from tests.notebooks import ROOT, said_in, section, shown_in
 from milr.lab.tasks import Meter, Task, base_optimizer, shifted, task_data, task_model
 
 tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
@@ -488,11 +488,10 @@ def test_the_log_has_its_columns(root):
 
 def test_the_page_of_development_shows_what_its_records_give():
     "Its table, recomputed; and every run that it names is recorded, but for those of the slow task that are left."
-    root = Path(__file__).parent.parent
-    known = read_trials(root / "figures" / "development")
+    known = read_trials(ROOT / "figures" / "development")
     named = {entry.trial for entry in development.planned_runs(known)}
     assert set(known) <= named and all(trial.task == development.SLOW_START for trial in named - set(known))
-    shown = "\n".join(shown_in(root / "nbs" / "lab" / "30_development.ipynb"))
+    shown = "\n".join(shown_in(ROOT / "nbs" / "lab" / "30_development.ipynb"))
     assert markdown_table(development.gain_rows(known)) in shown
     assert markdown_table(development.slow_rows(known)) in shown and str(development.beside_steady(known)) in shown
 
@@ -531,14 +530,22 @@ def test_wrong_labels_are_as_many_as_said():
     assert x.shape == (4000, 20) and set(y.tolist()) == {0, 1, 2, 3}
 
 
+PAGE = ROOT / "nbs" / "studies" / "heldout.ipynb"
+
+
+@lru_cache
+def published():
+    "The trials in the repository."
+    return anywhere(read_trials(ROOT / "figures" / "ruler"))
+
+
 def test_the_page_of_held_out_tasks_shows_what_its_records_give(root, tmp_path):
     "As it is in the repository, and as it would be executed now."
-    page = root / "nbs" / "studies" / "heldout.ipynb"
-    execute_notebook(page, tmp_path / "again.ipynb", {}, root)
-    assert shown_in(page) == shown_in(tmp_path / "again.ipynb")
-    known = anywhere(read_trials(root / "figures" / "ruler"))
+    execute_notebook(PAGE, tmp_path / "again.ipynb", {}, root)
+    assert shown_in(PAGE) == shown_in(tmp_path / "again.ipynb")
+    known = published()
     answers = (f"**{verdicts.answer(results(known), row)}**" for row in ("policy", *ATTEMPTS))
-    assert "\n\n".join(answers) in shown_in(page)
+    assert "\n\n".join(answers) in shown_in(PAGE)
     recommended = "second attempt"
     said = [str(bootstrap(verdicts.differences(results(known), recommended, rival))) for rival in verdicts.AIM]
     for file in "README.md", "docs/howto/choose.md":
@@ -548,11 +555,10 @@ def test_the_page_of_held_out_tasks_shows_what_its_records_give(root, tmp_path):
     assert set(known) <= named, "a record that the queue does not name"
 
 
-def test_what_three_attempts_come_to_is_what_the_records_say(root):
+def test_what_three_attempts_come_to_is_what_the_records_say():
     "Every number of that section of the page, recomputed."
-    cells = json.loads((root / "nbs" / "studies" / "heldout.ipynb").read_text(encoding="utf-8"))["cells"]
-    (prose,) = (text for cell in cells if (text := "".join(cell["source"])).startswith("## What three attempts"))
-    found = results(anywhere(read_trials(root / "figures" / "ruler")))
+    prose = section(said_in(PAGE), "What three attempts come to")
+    found = results(published())
     beside_cosine = [bootstrap(differences(found, row, "cosine, tuned")) for row in ("policy", *ATTEMPTS)]
     first, second, third = (-interval.mean for interval in beside_cosine)
     assert f"{first:.2f}, {second:.2f} and {third:.2f} points below the tuned cosine" in prose
@@ -588,10 +594,9 @@ def test_what_three_attempts_come_to_is_what_the_records_say(root):
     assert f"as long as {shortest:.0f} or {longest:.0f}." in prose
 
 
-def test_what_the_page_says_of_the_policy_by_nothing_is_what_the_records_say(root):
-    cells = json.loads((root / "nbs" / "studies" / "heldout.ipynb").read_text(encoding="utf-8"))["cells"]
-    (prose,) = (text for cell in cells if (text := "".join(cell["source"])).startswith("## Is it the information?"))
-    found = results(anywhere(read_trials(root / "figures" / "ruler")))
+def test_what_the_page_says_of_the_policy_by_nothing_is_what_the_records_say():
+    prose = section(said_in(PAGE), "Is it the information?")
+    found = results(published())
     for name, rate in (("shapes", 0.1), ("expressions", 0.001), ("table", 0.001)):
         runs = found["by nothing"][name]
         assert len(runs) == 20 and {row["lr"][0] for rows in runs.values() for row in rows} == {rate}
@@ -605,27 +610,22 @@ def test_what_the_policy_costs_is_what_was_measured(root):
     with open(root / "figures" / "speed.csv", newline="", encoding="utf-8") as file:
         measured = {row["what"]: float(row["value"]) for row in csv.DictReader(file)}
     parts = ("search", "measurements", "average")
-    shares = {
-        name: [measured[f"policy, {part}, share of a bare training, {name}"] for part in parts]
-        for name in CHANCE
-        if f"policy, search, share of a bare training, {name}" in measured
-    }
-    assert tuple(shares) == verdicts.NAMES
-    shapes, expressions, table = (f"{100 * sum(of_task):.0f}" for of_task in shares.values())
-    low, *_, high = sorted(f"{100 * average:.0f}" for *_, average in shares.values())
+    shares = [
+        [measured[f"policy, {part}, share of a bare training, {name}"] for part in parts] for name in verdicts.NAMES
+    ]
+    shapes, expressions, table = (f"{100 * sum(of_task):.0f}" for of_task in shares)
+    low, *_, high = sorted(f"{100 * average:.0f}" for *_, average in shares)
     howto = (root / "docs" / "howto" / "choose.md").read_text(encoding="utf-8")
     assert f"adds {shapes}, {expressions} and {table} % to the CPU time" in howto
     assert f"its average {low} to {high} % of a step" in howto
-    page = (root / "nbs" / "studies" / "heldout.ipynb").read_text(encoding="utf-8")
-    assert f"adds {shapes}, {expressions} and {table} % to the CPU time" in page
+    assert f"adds {shapes}, {expressions} and {table} % to the CPU time" in said_in(PAGE)
 
 
 def test_the_log_says_what_the_records_of_development_give():
     "Its lines of what development records, recomputed: mean over tasks of the mean over seeds."
-    root = Path(__file__).parent.parent
-    known = read_trials(root / "figures" / "development")
+    known = read_trials(ROOT / "figures" / "development")
     auto = {task: np.mean(values) for task, values in development.gains("AutoPolicy", known).items()}
-    lines = [line for line in variants(root / "figures" / "ruler" / "variants.csv") if "lost" not in line["seeds"]]
+    lines = [line for line in variants(ROOT / "figures" / "ruler" / "variants.csv") if "lost" not in line["seeds"]]
     assert {line["variant"] for line in lines} == {*development.VARIANTS, development.FAIR_RIVAL}
     for line in lines:
         found = {task: np.mean(values) for task, values in development.gains(line["variant"], known).items()}

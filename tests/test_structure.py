@@ -1,11 +1,12 @@
 "Data flows one way: a module imports only what stands below it, and the core nothing of the laboratory."
 
-import ast, json, re, subprocess, sys
+import ast, re, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
 from milr.codehash import imports_of, source_file
 from milr.lab import REQUIRED
+from tests.notebooks import cells_of
 
 ROOT = Path(__file__).parent.parent
 BY_HAND = {"milr", "milr.__main__", "milr._modidx", "milr.integrations", "milr.lab"}
@@ -16,11 +17,7 @@ MODULES = {
 
 def exported(notebook):
     "The module that a notebook exports; None if it exports none."
-    text = "\n".join(
-        "".join(c["source"])
-        for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        if c["cell_type"] == "code"
-    )
+    text = "\n".join("".join(c["source"]) for c in cells_of(notebook) if c["cell_type"] == "code")
     found = re.search(r"^#\| *default_exp (\S+)", text, re.M)
     return found and f"milr.{found[1]}"
 

@@ -7,6 +7,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from tests.test_project import BOOKS, ROOT
 from tests.test_structure import lab_requirements
+from tests.notebooks import cells_of
 
 
 def docs_module(name):
@@ -22,7 +23,7 @@ PATH = free_machines.path_of_students()
 
 
 def cells(path):
-    return json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
+    return cells_of(ROOT / path)
 
 
 def source(cell):

@@ -4,6 +4,7 @@ import ast, json, subprocess, sys, tomllib
 from collections import Counter
 from pathlib import Path
 import pytest
+from tests.notebooks import cells_of
 
 ROOT = Path(__file__).parent.parent
 RULES = "E501,E702"
@@ -109,8 +110,7 @@ def test_what_a_body_on_its_header_is(text, lines):
 
 def lines_of(notebook):
     "(cell's id, line) of what is code, without the parameters, whose comments papermill reads from the same line."
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    for cell in cells:
+    for cell in cells_of(notebook):
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
             yield from ((cell["id"], line) for line in "".join(cell["source"]).splitlines())
 

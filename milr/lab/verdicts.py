@@ -137,8 +137,9 @@ def beside_rows(
         values = _differences(found, ours, row)
         if not values: continue
         means = {name: f"{statistics.fmean(values[name]):+.2f}" if name in values else "" for name in NAMES}
-        lines.append({f"{ours} minus": row, **means, "mean": str(bootstrap(values)),
-            "these tasks alone": str(bootstrap(values, over_tasks=False)), "seeds": min(map(len, values.values()))})
+        interval = bootstrap(values)
+        lines.append({f"{ours} minus": row, **means, "mean": str(interval),
+            "these tasks alone": str(bootstrap(values, over_tasks=False)), "seeds": interval.n})
     return lines
 
 def _differences(found, ours, row):
@@ -163,24 +164,24 @@ def plot_beside(
         fig, ax = plt.subplots(figsize=(7.6, .34*len(pairs) + 1.1), layout="constrained")
         ax.axvspan(-MARGIN, MARGIN, color="#000000", alpha=.08, lw=0)
         ax.axvline(0, color="#555555", lw=1)
-        for y, values in enumerate(pairs.values()):
-            interval = bootstrap(values)
+        intervals = {row: bootstrap(values) for row, values in pairs.items()}
+        for y, interval in enumerate(intervals.values()):
             ends = [_within(end, widest) for end in (interval.low, interval.high)]
             ax.plot(ends, [y, y], "-", color="#222222", lw=2.5)
         for number, name in enumerate(NAMES):
             means = {y: statistics.fmean(values[name]) for y, values in enumerate(pairs.values()) if name in values}
             dots = [_within(mean, widest) for mean in means.values()]
             ax.plot(dots, list(means), "o", color=f"C{number}", label=name)
-        ax.set_yticks(range(len(pairs)), [_named(row, values) for row, values in pairs.items()])
+        ax.set_yticks(range(len(pairs)), [_named(row, interval.n) for row, interval in intervals.items()])
         ax.set(xlabel=f"{ours} minus the row: final test accuracy (points)", xlim=(-1.04*widest, 1.04*widest))
         ax.invert_yaxis()
         fig.legend(loc="outside upper right", ncols=len(NAMES), fontsize=8)
     return fig
 
-def _named(row, values):
+def _named(row, seeds):
     "A row's name, and how many seeds it has where they are not complete."
-    fewest, wanted = min(map(len, values.values())), seeds_of(row)
-    return row if fewest >= wanted else f"{row} ({fewest} of {wanted} seeds)"
+    wanted = seeds_of(row)
+    return row if seeds >= wanted else f"{row} ({seeds} of {wanted} seeds)"
 
 def _within(value, widest):
     "The value, or the edge that it is beyond."
@@ -195,12 +196,18 @@ def rate_rows(
     "Ours minus a rival, by the LR of the first epoch."
     lines = []
     for task in planned(ours):
-        by_lr: dict = {}
-        for seed, difference in _paired(found, task, ours, rival).items():
-            by_lr.setdefault(found[ours][task][seed][0]["lr"][0], []).append(difference)
+        by_lr = _grouped(found, task, ours, rival, lambda mine, _: mine["lr"][0])
         lines += [{"task": task, "first LR": f"{lr:.3g}", "runs": len(values), f"{ours} minus {rival}":
-            f"{statistics.fmean(values):+.2f}"} for lr, values in sorted(by_lr.items())]
+            f"{statistics.fmean(values):+.2f}"} for lr, values in by_lr.items()]
     return lines
+
+def _grouped(found, task, ours, rival, key):
+    "{key: points}, in order: paired differences by what the first epochs of ours and the rival's come to."
+    groups: dict = {}
+    for seed, difference in _paired(found, task, ours, rival).items():
+        mine, theirs = (found[row][task][seed][0] for row in (ours, rival))
+        groups.setdefault(key(mine, theirs), []).append(difference)
+    return dict(sorted(groups.items()))
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd27
 def search_rows(
@@ -211,21 +218,18 @@ def search_rows(
     "Ours minus the other, by what the search came to."
     lines = []
     for task in planned(ours):
-        groups: dict = {}
-        for seed, difference in _paired(found, task, ours, other).items():
-            mine, theirs = (found[row][task][seed][0] for row in (ours, other))
-            longer = "longer" if mine["epochs"] > theirs["epochs"] else "the same"
-            groups.setdefault((longer, _beside(mine["lr"][0], theirs["lr"][0])), []).append(difference)
-        for (longer, lr), values in sorted(groups.items()):
+        for (search, lr), values in _grouped(found, task, ours, other, _search_beside).items():
             scatter = f"{statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            lines.append({"task": task, "search": longer, "first LR": lr, "runs": len(values),
+            lines.append({"task": task, "search": search, "first LR": lr, "runs": len(values),
                 f"{ours} minus {other}": f"{statistics.fmean(values):+.2f}", "sd": scatter})
     return lines
 
-def _beside(lr, other):
-    "Where a LR lies."
-    if math.isclose(lr, other): return "the same"
-    return "higher" if lr > other else "lower"
+def _search_beside(mine, theirs):
+    "What a search took and found, by the first epochs: how long it was, and where its LR lies."
+    longer = "longer" if mine["epochs"] > theirs["epochs"] else "the same"
+    lr, other = mine["lr"][0], theirs["lr"][0]
+    if math.isclose(lr, other): return longer, "the same"
+    return longer, "higher" if lr > other else "lower"
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd21
 def secondary_rows(
