@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from .policy import OPEN, Policy, is_valid
-from .forward import device_of, kept_modes, kept_random_state, main_tensor
-from .rates import is_adaptive, set_lr
+from .forward import device_of, kept_modes, kept_random_state, main_tensor, run_model
+from .history import pyplot
+from .inputs import LABEL_KEYS, arguments_for, kept_generator
+from .rates import begin_at, check_step, is_adaptive, set_lr
 
 # %% ../nbs/13_auto.ipynb #c005
 def noise_of(
@@ -31,7 +33,7 @@ def _jumps(values)->float:
     return 1.4826*statistics.median(second)/math.sqrt(6) if second else 0.
 
 # %% ../nbs/13_auto.ipynb #c008
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AutoPolicy(Policy):
     "LR up while the measurement rises beyond its noise over two epochs, else LR/2. Nothing to set."
     needs_reference: ClassVar[bool] = False
@@ -50,7 +52,7 @@ class AutoPolicy(Policy):
         epochs:int=0, # how many measurements there will be, if that is known
     ):
         "The policy with the bounds that a range test found."
-        return cls(test.lr/1000, test.lr_max/2, epochs)
+        return cls(lr_min=test.lr/1000, lr_max=test.lr_max/2, epochs=epochs)
 
     def decide(self, lr, history, reference=None):
         "As `Policy.decide`, with one more branch, cool; before two valid measurements the LR is left as it is."
@@ -75,7 +77,7 @@ class AutoPolicy(Policy):
 # %% ../nbs/13_auto.ipynb #c013
 class RangeTest(NamedTuple):
     "What a range test saw."
-    lr: float      # to start with
+    lr: float      # to start with, of the parameter group whose LR is highest
     lr_max: float  # where the smoothed loss was lowest
     lrs: list      # that were tried, one a step
     losses: list   # smoothed, after each step
@@ -83,8 +85,7 @@ class RangeTest(NamedTuple):
 
     def plot(self, ax=None): # axes; made if not given
         "Loss against LR."
-        import matplotlib.pyplot as plt
-        ax = ax or plt.subplots(figsize=(4, 2.4), layout="constrained")[1]
+        ax = ax or pyplot().subplots(figsize=(4, 2.4), layout="constrained")[1]
         ax.semilogx(self.lrs, self.losses)
         ax.axvline(self.lr, ls="--", lw=1, color="C2", label=f"start {self.lr:.2g}")
         ax.axvline(self.lr_max, ls=":", lw=1, color="C3", label=f"maximum {self.lr_max:.2g}")
@@ -121,12 +122,10 @@ def to_device(
     return batch
 
 # %% ../nbs/13_auto.ipynb #a1306
-_TARGETS = ("labels", "label", "targets", "target", "y")
-
 def batch_loss(
     model:nn.Module, # any
     batch, # (inputs, ..., targets), or a dict of keyword arguments
-    loss_fn:Callable|None=None, # (outputs, targets) -> loss; None: the loss that the model returns
+    loss_fn:Callable|None=None, # (outputs, targets) -> loss, of a dict's batch (logits, targets); None: the model's own
 ): # the loss
     "The loss of a batch, as its form says."
     if isinstance(batch, Mapping):
@@ -146,12 +145,12 @@ def _own_loss(model, batch):
     raise TypeError(f"the model returned no loss for a batch of {list(batch)}; pass loss_fn=, or training_step=")
 
 def _loss_of_names(model, batch, loss_fn):
-    "Of a dict: the targets have a usual name, the rest are the model's arguments."
-    targets = next((name for name in _TARGETS if name in batch), None)
+    "Of a dict: the targets have a usual name, and the model gets what it takes of the rest."
+    targets = next((name for name in LABEL_KEYS if name in batch), None)
     if targets is None:
-        raise TypeError(f"no targets among {list(batch)}, expected one of {_TARGETS}; pass training_step=")
+        raise TypeError(f"no targets among {list(batch)}, expected one of {LABEL_KEYS}; pass training_step=")
     inputs = {name: value for name, value in batch.items() if name != targets}
-    return loss_fn(main_tensor(model(**inputs)), batch[targets])
+    return loss_fn(main_tensor(run_model(model, arguments_for(model, inputs))), batch[targets])
 
 # %% ../nbs/13_auto.ipynb #a1309
 def read_curve(
@@ -199,12 +198,18 @@ def _put_back(model, optimizer):
         optimizer.load_state_dict(state)
         optimizer.zero_grad()
 
+def _shares(optimizer)->list:
+    "The LR of each parameter group as a share of the highest."
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    return [rate/max(rates) if max(rates) > 0 else 1. for rate in rates]
+
 def _try(optimizer, loss_of, batches, tried):
     "The LRs tried, the smoothed losses and the losses, until they blow up."
     lrs, smooth, losses = [], [], []
+    shares = _shares(optimizer)
     for i, (lr, batch) in enumerate(zip(tried, repeated(batches))):
-        for group in optimizer.param_groups:
-            set_lr(group, lr)
+        for group, share in zip(optimizer.param_groups, shares):
+            set_lr(group, lr*share)
         loss = loss_of(batch)
         optimizer.zero_grad()
         loss.backward()
@@ -221,7 +226,7 @@ def _try(optimizer, loss_of, batches, tried):
 # %% ../nbs/13_auto.ipynb #c015
 def range_test(
     model:nn.Module, # as it will be trained; left as it was
-    optimizer:Optimizer, # over its parameters, not yet used; its LRs are set to the result
+    optimizer:Optimizer, # over its parameters, not yet used; its highest LR becomes the result, ratios stay
     loss_fn:Callable|None=None, # (outputs, targets) -> loss; None: the model's own, or that of `training_step`
     batches:Iterable=(), # a DataLoader or a list of batches, see `batch_loss`; moved to the model's device
     steps:int=60, # at most
@@ -239,6 +244,10 @@ def range_test(
     low = lowest if low is None else low
     high = highest if high is None else high
     if not 0 < low < high: raise ValueError(f"need 0 < low < high, got low={low}, high={high}")
+    check_step(optimizer)
+    if isinstance(batches, Iterator):
+        raise TypeError("an iterator ends, and the test's batches are then lost to the training: "
+                        "pass batches as a DataLoader or a list")
     device = device_of(model)
 
     def loss_of(batch):
@@ -247,7 +256,7 @@ def range_test(
             return training_step(model, batch) if training_step else batch_loss(model, batch, loss_fn)
 
     tried = [low*(high/low)**(i/(steps - 1)) for i in range(steps)]
-    with _put_back(model, optimizer), kept_random_state(device):
+    with _put_back(model, optimizer), kept_random_state(device), kept_generator(batches):
         model.train()
         lrs, smooth, losses = _try(optimizer, loss_of, batches, tried)
     if not lrs:
@@ -257,6 +266,6 @@ def range_test(
     if check and test.problem:
         raise ValueError(f"the range test found no LR: {test.problem}. "
                          f"The optimizer's LR is as it was (check=False takes {test.lr:.3g} all the same)")
-    for group in optimizer.param_groups:
-        set_lr(group, test.lr)
+    for group, share in zip(optimizer.param_groups, _shares(optimizer)):
+        begin_at(group, test.lr*share)
     return test

@@ -11,6 +11,7 @@ import math, numbers, warnings
 from typing import NamedTuple
 import numpy as np, torch
 from torch import Tensor
+from .doubts import tell
 
 # %% ../nbs/03_checks.ipynb #c018
 def _from_numpy(array:np.ndarray, name:str)->Tensor:
@@ -109,24 +110,24 @@ def as_target(
     y = as_tensor(y, 'y')
     if not y.is_floating_point(): return as_labels(y)
     if _looks_like_labels(y):
-        warnings.warn("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a "
-                      "continuous variable. Pass y.long() for the label-aware estimator, or use ksg_mi, which says "
-                      "that y is continuous", stacklevel=4)
+        tell("y is floating and holds few whole numbers, so it looks like class labels; it is treated as a continuous "
+             "variable. Pass y.long() of shape (n,) for the label-aware estimator, or use ksg_mi, which says that y is "
+             "continuous")
     elif _looks_like_many_labels(y):
-        warnings.warn("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several "
-                      "labels a sample or one-hot rows; it is treated as a continuous variable. "
-                      f"{_SEVERAL_LABELS}; ksg_mi says that y is continuous", stacklevel=4)
+        tell("y is floating, of several columns, and all its numbers are 0 or 1, so it looks like several labels a "
+             f"sample or one-hot rows; it is treated as a continuous variable. {_SEVERAL_LABELS}; ksg_mi says that y "
+             "is continuous")
     return as_samples(y, 'y')
 
 def _looks_like_labels(y)->bool:
     "One column of whole numbers, each ten times on average?"
-    if y.ndim != 1 or len(y) <= 20: return False
+    if y[:1].numel() != 1 or len(y) <= 20: return False
     return bool((y == y.round()).all()) and len(torch.unique(y)) <= len(y)//10
 
 def _looks_like_many_labels(y)->bool:
     "Several columns of zeros and ones?"
     if y.ndim != 2 or y.shape[1] < 2: return False
-    return bool(((y == 0) | (y == 1)).all())
+    return _only_zeros_and_ones(y)
 
 # %% ../nbs/03_checks.ipynb #c053b
 def warn_rare(
@@ -136,9 +137,8 @@ def warn_rare(
     size = torch.unique(y, return_counts=True)[1]
     measured = int((size*(size > 1)).sum())
     if 0 < measured < len(y)/2:
-        warnings.warn(f"only {measured} of {len(y)} samples share their label with another; the others are left out, "
-                      f"and the estimate is as noisy as one of {measured} samples. Take more samples, or fewer classes",
-                      stacklevel=3)
+        tell(f"only {measured} of {len(y)} samples share their label with another; the others are left out, "
+             f"and the estimate is as noisy as one of {measured} samples. Take more samples, or fewer classes")
 
 # %% ../nbs/03_checks.ipynb #c022
 def check_k(

@@ -9,7 +9,7 @@ __all__ = ['lock', 'unwrap', 'clean_name', 'is_fsdp1', 'is_sharded', 'map_tensor
 
 # %% ../nbs/07_forward.ipynb #f003
 import random, sys, threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def map_tensors(
     "Apply a function to every tensor in nested tuples, lists and dicts."
     if isinstance(nested, np.ndarray): return function(torch.from_numpy(nested))
     if isinstance(nested, Tensor): return function(nested)
-    if isinstance(nested, dict): return {key: map_tensors(function, value) for key, value in nested.items()}
+    if isinstance(nested, Mapping): return {key: map_tensors(function, value) for key, value in nested.items()}
     if isinstance(nested, (list, tuple)): return tuple(map_tensors(function, value) for value in nested)
     return nested
 
@@ -64,8 +64,8 @@ def tensors_in(
     if isinstance(nested, Tensor):
         yield nested
         return
-    values = nested.values() if isinstance(nested, dict) else nested
-    if isinstance(nested, (dict, list, tuple)):
+    values = nested.values() if isinstance(nested, Mapping) else nested
+    if isinstance(nested, (Mapping, list, tuple)):
         for value in values:
             yield from tensors_in(value)
 
@@ -75,7 +75,7 @@ def run_model(
     inputs, # a tuple as arguments, a dict as keyword arguments, anything else as the only argument
 ): # what the model returns
     "Call a model."
-    if isinstance(inputs, dict): return model(**inputs)
+    if isinstance(inputs, Mapping): return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 # %% ../nbs/07_forward.ipynb #c020

@@ -8,6 +8,7 @@ __all__ = ['label_entropy', 'recurring', 'tiled_limit', 'reference_mi', 'SampleS
 # %% ../nbs/05_reference.ipynb #c002
 import hashlib, json, warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ def reference_mi(
     k=3,                # nearest neighbours; the paper gives none, 3 is usual
     metric="euclidean", # within X; or "chebyshev"
     base=2,             # of the logarithm; 2 gives bits
-    **kwargs,           # further arguments of `mutual_information`
+    **kwargs,           # further arguments of `mutual_information`, where tiles is at most k
 )->Tensor:              # IXY, 0-dim float64
     "The reference I(X;Y), the soft upper bound of every layer's information."
     check_metric(metric)
@@ -123,6 +124,9 @@ def reference_mi(
     k = check_k(k, max(len(labels), 1))
     tiles = _check_tiles(tiles, k)
     if tiles == 1: return mutual_information(x, labels, k, metric=metric, base=base, **kwargs)
+    if tiles > k and kwargs:
+        raise TypeError(f"IXY of samples tiled more than k times has a closed form without {', '.join(kwargs)}: "
+                        "leave that out, or estimate with tiles=1")
     if tiles > k: return tiled_limit(x, labels, tiles, base)
     x, y = _pairs(x, labels)
     return mutual_information(x.repeat(tiles, 1), y.repeat(tiles), k, metric=metric, base=base, **kwargs)
@@ -173,10 +177,13 @@ def _check_sizes(
 def _digest(
     x:Tensor,  # samples
     y:Tensor,  # labels
-    estimator, # a function
+    estimator, # a function, or a `partial` of one
     options,   # seed and keyword arguments
 )->str:        # 16 hex digits
     "What an estimate depends on, as a name."
+    if isinstance(estimator, partial):
+        options = options, estimator.args, sorted(estimator.keywords.items())
+        estimator = estimator.func
     facts = estimator.__module__, estimator.__qualname__, function_hash(estimator), options, x.shape, x.dtype
     digest = hashlib.sha256(repr(facts).encode())
     for v in (x, y):

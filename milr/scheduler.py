@@ -11,12 +11,13 @@ import copy, logging, math
 from collections.abc import Callable, Mapping
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from .checks import is_whole
 from .policy import is_valid, last_valid
 from .forward import lock
 from .ranks import check_same_on_all_ranks, from_first_rank, is_first_rank
 from .rates import get_lrs, is_fresh, set_lr
 from .history import as_table, flat_record, group_names, plot_history
-from .doubts import astray, doubt, stuck, tell, unusable
+from .doubts import astray, doubt, overruled, stuck, tell, unusable
 from .plans import bound_policies, described_plans
 
 # %% ../nbs/11_scheduler.ipynb #c006
@@ -49,7 +50,7 @@ def decide(
     policy, # any, also a plain function
     lr:float, # of the group now
     history:list, # measurements of its layer, in bits
-    reference:float|None, # IXY in bits, where the policy asks for it
+    reference:float|None, # IXY in bits; None where the policy needs none, and for a function where none is known
 )->tuple[float,str]: # the new LR, and the branch; "custom" of a function
     "LR and branch, also of a policy that is only a function."
     if hasattr(policy, "decide"): return policy.decide(lr, history, reference)
@@ -63,7 +64,7 @@ def next_record(
     policies:list, # one a group
     history:list, # records so far
     mi:dict[str,float], # the new measurement
-    reference:Callable, # () -> IXY; called only if a policy needs it
+    reference:Callable, # (needed) -> IXY, or None where it is neither needed nor known
 )->dict: # epoch, mi, lr, next_lr and branch; the last three are lists, one entry a group
     "Decide every group's next learning rate."
     rates = [float(group["lr"]) for group in groups]
@@ -71,15 +72,17 @@ def next_record(
     decisions = []
     for group, policy, lr in zip(groups, policies, rates):
         series = [measurement_of(bits, layer_of(group)) for bits in measured]
-        decisions.append(decide(policy, lr, series, reference() if _asks(policy, series) else None))
+        decisions.append(decide(policy, lr, series, _reference_for(policy, series, reference)))
     return dict(epoch=len(history), mi=mi, lr=rates,
                 next_lr=[new for new, _ in decisions], branch=[branch for _, branch in decisions])
 
-def _asks(policy, series)->bool:
-    "Will this policy use the reference now? Before two valid measurements, and while it holds, none does."
+def _reference_for(policy, series, reference):
+    "IXY if this policy may use it now. Before two valid measurements, and while it holds, none does."
     if hasattr(policy, "at"):
         policy = policy.at(len(series))
-    return getattr(policy, "needs_reference", True) and is_valid(series[-1]) and len(last_valid(series)) == 2
+    if not is_valid(series[-1]) or len(last_valid(series)) < 2: return None
+    needs = getattr(policy, "needs_reference", None)    # a plain function does not say
+    return None if needs is False else reference(bool(needs))
 
 # %% ../nbs/11_scheduler.ipynb #sc09
 def reference_of(
@@ -119,12 +122,12 @@ class MutualInformationLR(LRScheduler):
         writer=None, # gets mi/LAYER and lr/GROUP by `add_scalar(name, value, step)`: TensorBoard's SummaryWriter
         last_epoch:int=-1, # as torch's, for libraries that pass it: from 0 on, the optimizer counts as used
     ):
-        _check_arguments(optimizer, reference, every, writer)
+        _check_arguments(optimizer, policy, probe, reference, every, writer)
         self.optimizer = optimizer
         self.policy = policy
         self.probe = probe
         self.reference = None if reference is None else float(reference)
-        self.every = int(every)
+        self.every = every
         self.writer = writer
         self.last_epoch = 0                # how many measurements there were
         self.calls = 0                     # of `step()`
@@ -168,7 +171,7 @@ class MutualInformationLR(LRScheduler):
         mi=None, # measurement in bits: a number, or {layer: number}; measured by the probe if not given
     )->None:
         "Measure, and set the learning rates of the next epoch."
-        if isinstance(mi, int) and mi == 0:
+        if type(mi) is int and mi == 0 and not self.history: # so SequentialLR hands over in older versions of torch
             self._update_lr(0)
             return
         with lock:
@@ -202,6 +205,7 @@ class MutualInformationLR(LRScheduler):
 
     def _update_lr(self, epoch=None):
         "SequentialLR hands over: go on from the optimizer's own rate, and measure for the first time."
+        self._check_probe()
         groups = self.optimizer.param_groups
         self._bind([float(group["initial_lr"]) for group in groups], [True]*len(groups))
         for group in groups:
@@ -215,8 +219,7 @@ class MutualInformationLR(LRScheduler):
 
     def _measure(self):
         "Ask the probe; a probe that draws anew draws by the epoch, so that a resumed run draws the same."
-        if self.probe is None:
-            raise ValueError("step() has nothing to measure with: pass probe= on construction, or step(mi)")
+        self._check_probe()
         writes = count_writes(self.optimizer)
         if writes is not None and writes == self._versions:
             self._tell("unchanged", "no parameter seems to have changed since the last measurement; "
@@ -224,17 +227,23 @@ class MutualInformationLR(LRScheduler):
         self._versions = writes
         return self.probe(draw=len(self.history)) if getattr(self.probe, "redraw", False) else self.probe()
 
+    def _check_probe(self):
+        if self.probe is None:
+            raise ValueError("step() has nothing to measure with: pass probe= on construction, or step(mi)")
+
     def _record(self, mi):
         "Decide; warn once about measurements that cannot be used."
         mi, groups = as_measurement(mi), self.optimizer.param_groups
         record = next_record(groups, self.policies, self.history, mi, self._ixy)
         self._tell("astray", astray([layer_of(group) for group in groups], mi))
         self._tell("invalid", unusable(mi, self.policies))
+        self._tell("overruled", overruled([*self.history, record]))
         return record, self.reference
 
-    def _ixy(self):
-        "IXY: as given, as loaded, or from the probe."
-        return reference_of(self.probe) if self.reference is None else self.reference
+    def _ixy(self, needed=True):
+        "IXY: as given, as loaded, or from the probe; None where it is not needed and there is none."
+        if self.reference is not None: return self.reference
+        return reference_of(self.probe) if needed or hasattr(self.probe, "reference") else None
 
     def _tell(self, what, message):
         "Warn, if there is something to say, once a scheduler."
@@ -282,9 +291,16 @@ class MutualInformationLR(LRScheduler):
         "Measurements and learning rates by epoch."
         return plot_history(self.history, group_names(self.optimizer), self.reference, axs)
 
-def _check_arguments(optimizer, reference, every, writer):
+def _check_arguments(optimizer, policy, probe, reference, every, writer):
     "Refuse what would fail only later, in the middle of a training."
     if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+    for each in policy.values() if isinstance(policy, Mapping) else [policy]:
+        if isinstance(each, type): raise TypeError(f"the policy is the class {each.__name__}; pass {each.__name__}()")
+        if not callable(each):
+            raise TypeError(f"{each!r} is no policy; expected one such as AutoPolicy(), or {{group name: policy}}")
+    if probe is not None and not callable(probe):
+        raise TypeError(f"probe must be a LayerProbe or a function () -> bits, got {probe!r}")
+    if not is_whole(every): raise TypeError(f"every must be a whole number, got {every!r}")
     if reference is not None and not is_valid(reference):
         raise ValueError(f"reference must be finite and positive, got {reference}")
     if every < 1: raise ValueError(f"every must be at least 1, got {every}")

@@ -11,6 +11,7 @@ import copy, math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import ClassVar, NamedTuple
 import torch
@@ -19,36 +20,56 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from .auto import batch_loss, repeated, to_device
 from .forward import device_of, is_sharded, kept_modes, kept_random_state, unwrap
-from .inputs import kept_generator
+from .history import pyplot
+from .inputs import is_data, kept_generator
 from .probe import LayerProbe
 from .ranks import world_size
-from .rates import set_lr
+from .rates import begin_at, check_step, set_lr
 from .reference import label_entropy
 from .scheduler import as_measurement, measurement_of
 
 # %% ../nbs/15_start.ipynb #su02
 def usable_information(
-    outputs:Tensor, # what the network says: probabilities (n, classes), or numbers (n, 1)
-    y:Tensor, # class numbers (n,), or numbers (n,) or (n, 1)
+    outputs:Tensor, # what the network says: probabilities (n, classes), or numbers (n, targets)
+    y:Tensor, # class numbers (n,) from 0, or numbers (n,) or (n, targets)
     k:int=3, # not used; an estimator for `LayerProbe` has it
 )->float: # bits; below 0 where a guess that knows nothing would be better
     "What a network's guesses tell about the labels: the variational bound of I(H;Y)."
-    if y.is_floating_point():
-        spread, error = y.double().var(correction=0), (outputs.double().reshape(y.shape) - y).square().mean()
-        return .5*float((spread/error.clamp(min=1e-300)).log2())
-    if y.ndim != 1 or outputs.ndim != 2 or int(y.max()) >= outputs.shape[1]:
-        raise ValueError(f"usable information needs probabilities (n, classes) and class numbers (n,), got outputs "
-            f"{tuple(outputs.shape)} and labels {tuple(y.shape)}; pass a probe of your own")
+    if y.is_floating_point(): return _of_numbers(outputs, y)
+    _check_guesses(outputs, y)
     said = outputs.double()[torch.arange(len(y)), y]
     return float(label_entropy(y) + said.clamp(min=torch.finfo(outputs.dtype).tiny).log2().mean())
 
+def _of_numbers(outputs, y):
+    "Of each target as if it were normal about its guess; a target that is the same in all samples tells nothing."
+    if outputs.numel() != y.numel():
+        raise ValueError(f"usable information of numbers needs a guess for each of them, got outputs "
+            f"{tuple(outputs.shape)} and targets {tuple(y.shape)}; pass a probe of your own")
+    if len(y) > 1 and bool(((y == 0) | (y == 1)).all()):
+        raise ValueError("the targets are floats that are all 0 or 1: pass y.long() of shape (n,) if they are classes, "
+            "as of a loss that wants floats; for several labels a sample pass a probe of your own")
+    y = y.reshape(len(y), -1).double()
+    spread, error = y.var(0, correction=0), (outputs.reshape(y.shape).double() - y).square().mean(0)
+    varies = spread > 0
+    return .5*float((spread/error.clamp(min=1e-300))[varies].log2().sum())
+
+def _check_guesses(outputs, y):
+    "Refuse what is not a probability for each class number."
+    if y.ndim != 1 or outputs.ndim != 2:
+        raise ValueError(f"usable information needs probabilities (n, classes) and class numbers (n,), got outputs "
+            f"{tuple(outputs.shape)} and labels {tuple(y.shape)}; pass a probe of your own")
+    lowest, highest = (int(number) for number in torch.aminmax(y))
+    if lowest < 0 or highest >= outputs.shape[1]:
+        raise ValueError(f"the class numbers go from {lowest} to {highest}, and there are probabilities of "
+            f"{outputs.shape[1]} classes: number the classes from 0 to {outputs.shape[1] - 1}")
+
 # %% ../nbs/15_start.ipynb #su05
 def calibrated_information(
-    outputs:Tensor, # what the network says: probabilities (n, classes), or numbers (n, 1)
-    y:Tensor, # class numbers (n,), or numbers (n,) or (n, 1)
+    outputs:Tensor, # what the network says: probabilities (n, classes), or numbers (n, targets)
+    y:Tensor, # class numbers (n,) from 0, or numbers (n,) or (n, targets)
     k:int=3, # not used; an estimator for `LayerProbe` has it
 )->float: # bits
-    "`usable_information` at the best temperature (Guo et al. 2017), where that is more than noise; else as it is."
+    "`usable_information` at the best temperature from a quarter (Guo et al. 2017) if that beats noise; else as it is."
     usable = usable_information(outputs, y)
     if y.is_floating_point() or not math.isfinite(usable): return usable
     logits = outputs.double().clamp(min=torch.finfo(outputs.dtype).tiny).log()
@@ -62,22 +83,24 @@ def calibrated_information(
     return calibrated if calibrated > NOISE else usable
 
 NOISE = .05 # bits that a network which knows nothing may seem to say at the best temperature
-_MOST_SURE, _HALVINGS = 4., 30 # of the inverse temperature: where the search begins, and how often it is halved
+_MOST_SURE, _HALVINGS = 4., 30 # the highest inverse temperature, and how often the search for the best is halved
 
 # %% ../nbs/15_start.ipynb #st09
 def polynomial_average(
     eta:float=8., # 0 weighs all steps alike, more forgets sooner
 )->Callable: # for `AveragedModel(multi_avg_fn=...)`
     "The polynomial-decay average of Shamir and Zhang (2013), equation of section 4."
-    def update(averages, values, n):
-        if not averages[0].is_floating_point(): # counters of batches: as they are
-            for average, value in zip(averages, values):
-                average.copy_(value)
-            return
-        differences = torch._foreach_sub(values, averages)
-        torch._foreach_mul_(differences, ((eta + 1)/(n + eta + 1)).to(averages[0].dtype))
-        torch._foreach_add_(averages, differences)
-    return update
+    return partial(_move_towards, eta=eta)
+
+def _move_towards(averages, values, n, eta):
+    "One step of the average, in place; a function of the module, so that an average can be pickled."
+    if not averages[0].is_floating_point(): # counters of batches: as they are
+        for average, value in zip(averages, values):
+            average.copy_(value)
+        return
+    differences = torch._foreach_sub(values, averages)
+    torch._foreach_mul_(differences, ((eta + 1)/(n + eta + 1)).to(averages[0].dtype))
+    torch._foreach_add_(averages, differences)
 
 # %% ../nbs/15_start.ipynb #st11
 def averaged(
@@ -145,7 +168,7 @@ class BestNetwork:
         network:nn.Module, # that is looked at, such as an average; its weights may change
     ):
         self.source = network
-        self.network = copy.deepcopy(network)
+        self.network = copy.deepcopy(network).eval() # to be used, so in evaluation mode
         self.highest = -math.inf
 
     def offer(self,
@@ -157,6 +180,17 @@ class BestNetwork:
         self.highest = bits
         self.network.load_state_dict(self.source.state_dict())
         return True
+
+    def state_dict(self)->dict: # the weights are the network's own, not copies
+        "What a resumed run needs."
+        return dict(network=self.network.state_dict(), highest=self.highest)
+
+    def load_state_dict(self, state_dict:dict): # from `state_dict`
+        "Go on from a saved state."
+        missing = {"network", "highest"} - set(state_dict)
+        if missing: raise ValueError(f"not a state of BestNetwork: {sorted(missing)} missing")
+        self.network.load_state_dict(state_dict["network"])
+        self.highest = state_dict["highest"]
 
 # %% ../nbs/15_start.ipynb #st18
 class InformationTest(NamedTuple):
@@ -171,10 +205,14 @@ class InformationTest(NamedTuple):
     problem: str = ""      # why `lr` is not to be relied on, and what to do
     rounds: Sequence = ()  # of the race: {LR: bits} after twice the steps, then after four times; empty without one
 
+    @property
+    def after(self)->float:
+        "What it knew when the test ended, at the LR that was chosen."
+        return [bits[self.lr] for bits in (dict(zip(self.lrs, self.bits)), *self.rounds) if self.lr in bits][-1]
+
     def plot(self, ax=None): # axes; made if not given
         "Information against LR."
-        import matplotlib.pyplot as plt
-        ax = ax or plt.subplots(figsize=(4, 2.4), layout="constrained")[1]
+        ax = ax or pyplot().subplots(figsize=(4, 2.4), layout="constrained")[1]
         laps = [dict(zip(self.lrs, self.bits)), *self.rounds]
         for lap, bits in enumerate(laps):
             label = ("after the steps", "after twice as many", "after four times")[lap] if self.rounds else None
@@ -190,6 +228,7 @@ def climb(
     bits_at:Callable, # power -> bits, -inf where the training broke
     before:float=-math.inf, # bits of the untrained network
     most:int=12, # tries of whole decades
+    enough:float=math.inf, # bits from which on no higher LR is looked for
 )->dict: # {power: bits}
     "A decade up while that is better; if it never was, down; then half a decade on either side of the best."
     known = {0: bits_at(0)}
@@ -198,7 +237,7 @@ def climb(
 
     for decade in (2, -2):
         power = best()
-        while len(known) < most:
+        while len(known) < most and not (decade > 0 and max(known.values()) >= enough):
             power += decade
             known[power] = bits_at(power)
             nothing_learnt = decade < 0 and max(known.values()) <= before
@@ -317,20 +356,29 @@ def _probe_on(network, held_out)->Callable:
         raise TypeError("held-out samples are missing: pass some hundred that are not in `batches`, "
             "as (inputs, labels), a data set or a DataLoader")
     if callable(held_out): return held_out(network)
-    samples = held_out if isinstance(held_out, tuple) else (held_out,)
-    return LayerProbe(network, *samples, estimator=calibrated_information)
+    is_pair = isinstance(held_out, (tuple, list)) and len(held_out) == 2 and not is_data(held_out)
+    samples = held_out if is_pair else [held_out]
+    try:
+        return LayerProbe(network, *samples, estimator=calibrated_information)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"held_out: {error}. For a probe with options of its own pass a function of the averaged "
+            "network, such as held_out=lambda network: LayerProbe(network, inputs, labels, multilabel=True)") from error
 
 def _bits(probe)->float:
     "What the output knows; -inf where it cannot be measured."
     bits = measurement_of(as_measurement(probe()), "output")
     return bits if math.isfinite(bits) else -math.inf
 
+def _all_there_is(measure)->float:
+    "What there is to know about class labels, in bits; infinity where the probe does not say."
+    return measure.reference() if isinstance(measure, LayerProbe) and measure.subset.classes else math.inf
+
 def information_test(
     model:nn.Module, # as it will be trained
     optimizer:Optimizer, # over its parameters; its LR is the first that is tried, groups keep their ratios
     loss_fn:Callable|None=None, # (outputs, targets) -> loss; None: the model's own, or that of `training_step`
     batches:Iterable=(), # a DataLoader or a list of batches, see `milr.auto.batch_loss`; moved to the model's device
-    held_out=None, # not in `batches`: (inputs, labels), a data set, a DataLoader; or (averaged network) -> its probe
+    held_out=None, # not in `batches`: (inputs, labels), data or DataLoader, 1000 are drawn; or (average) -> its probe
     steps:int=100, # of each LR
     *,
     tolerance:float=.05, # go on from the highest LR that taught at most this share less than the best
@@ -342,6 +390,7 @@ def information_test(
     "Train for a few steps at several LRs, and go on from the highest that taught about as much as the best."
     if not 0 <= tolerance < 1: raise ValueError(f"tolerance must be a share from 0 to below 1, got {tolerance}")
     if steps < 10: raise ValueError(f"steps must be at least 10 for anything to be learnt, got {steps}")
+    check_step(optimizer)
     base = [float(group["lr"]) for group in optimizer.param_groups]
     if not all(math.isfinite(lr) and lr > 0 for lr in base):
         raise ValueError(f"the optimizer's learning rates must be positive, as the search begins there; got {base}")
@@ -379,17 +428,20 @@ def information_test(
 
         with kept_modes(model):
             model.train()
-            known = dict(sorted(climb(bits_at, before).items()))
+            known = dict(sorted(climb(bits_at, before, enough=(1 - tolerance)*_all_there_is(measure)).items()))
             kept, rounds = _raced(kept, bits_at, steps) if race else (kept, [])
         state.put_back(kept.states or first)
         optimizer.zero_grad()
+        if kept.states:
+            for group, lr in zip(optimizer.param_groups, rates_at(kept.power)):
+                begin_at(group, lr)
 
         def by_lr(bits_of): return {rates_at(power)[0]: bits for power, bits in bits_of.items()}
 
         tried = by_lr(known)
         spent = steps*(len(known) + sum(2**lap*len(bits_of) for lap, bits_of in enumerate(rounds)))
         found = InformationTest(rates_at(kept.power)[0], list(tried), list(tried.values()), before, spent, average,
-            measure, _problem(known, before, steps), list(map(by_lr, rounds)))
+            measure, _problem(known, before, steps, isinstance(measure, LayerProbe)), list(map(by_lr, rounds)))
         if check and found.problem:
             raise ValueError(f"the information test found no LR: {found.problem}. The network is as it was")
     return found
@@ -409,11 +461,11 @@ def _raced(kept, bits_at, steps):
         kept = onto
     return kept, rounds
 
-def _problem(known, before, steps)->str:
-    "Why the highest information says nothing, and what to do; empty where it does."
+def _problem(known, before, steps, in_bits)->str:
+    "Why the highest information says nothing, and what to do; empty where it does. What is not in bits has no noise."
     most = max(known.values())
     if most == -math.inf: return "the training broke at every LR; check the model, its data and its loss"
-    if most <= before:
-        return (f"{steps} steps taught nothing at any LR ({most:.3g} bits, untrained {before:.3g}): "
-                "begin at another LR, or take more steps")
+    if most <= (max(before, NOISE) if in_bits else before):
+        return (f"{steps} steps taught nothing at any LR that is more than noise ({most:.3g} bits, untrained "
+                f"{before:.3g}, noise {NOISE}): begin at another LR, take more steps, or give more held-out samples")
     return ""

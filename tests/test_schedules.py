@@ -38,13 +38,13 @@ tiny = Task("tiny", n_train=100, n_val=50, n_test=50, epochs=2)
 
 @given(st.floats(0, 1e300), anything, st.floats(1e-8, 1e-3), st.floats(1e-3, 1e3))
 def test_lr_is_finite_and_within_bounds_for_every_history(lr, history, low, high):
-    new = AutoPolicy(low, high)(lr, history)
+    new = AutoPolicy(lr_min=low, lr_max=high)(lr, history)
     assert math.isfinite(new) and low <= new <= high
 
 
 @given(bits)
 def test_up_only_for_a_rise_beyond_the_noise(history):
-    lr, branch = AutoPolicy(1e-6, 10.0).decide(0.1, history)
+    lr, branch = AutoPolicy(lr_min=1e-6, lr_max=10.0).decide(0.1, history)
     rise = history[-1] - history[-3]
     up = 0.2 if history == sorted(set(history)) else 0.1 * math.sqrt(2)
     assert (branch, lr) == (("increase", up) if rise > noise_of(history) else ("decrease", 0.05))
@@ -55,7 +55,8 @@ def test_up_only_for_a_rise_beyond_the_noise(history):
 @given(st.lists(st.floats(0.01, 5), max_size=30), st.integers(1, 30))
 def test_a_known_length_cools_to_the_minimum(history, n):
     "Never above the rule's LR, never faster than the line unless the rule is, and at the minimum when it is over."
-    known, open_end, unbounded, lr = AutoPolicy(1e-3, 0.5, n), AutoPolicy(1e-3, 0.5), AutoPolicy(1e-9, 1e9), 0.1
+    known, open_end = (AutoPolicy(lr_min=1e-3, lr_max=0.5, epochs=e) for e in (n, 0))
+    unbounded, lr = AutoPolicy(lr_min=1e-9, lr_max=1e9), 0.1
     for t in range(1, len(history) + 1):
         new, branch = known.decide(lr, history[:t])
         rule = open_end(lr, history[:t])
@@ -74,7 +75,7 @@ def test_the_unit_does_not_matter(history, unit):
     d, noise = history[-1] - history[-3], noise_of(history)
     if abs(d - noise) < 1e-6:
         return  # a tie that rounding may turn
-    assert AutoPolicy(1e-6, 10.0).decide(0.1, history) == AutoPolicy(1e-6, 10.0).decide(
+    assert AutoPolicy(lr_min=1e-6, lr_max=10.0).decide(0.1, history) == AutoPolicy(lr_min=1e-6, lr_max=10.0).decide(
         0.1, [unit * v for v in history]
     )
 
@@ -87,7 +88,7 @@ def test_a_straight_line_has_no_noise(start, slope):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_learning_rate_that_is_not_finite_is_refused(bad):
     with pytest.raises(ValueError, match="finite"):
-        AutoPolicy(1e-6, 10.0)(bad, [1.0, 2.0])
+        AutoPolicy(lr_min=1e-6, lr_max=10.0)(bad, [1.0, 2.0])
 
 
 def net():
@@ -122,7 +123,7 @@ def test_a_range_test_leaves_all_as_it_was(make):
         and len(test.lrs) == len(test.losses) <= 60
     )
     assert (
-        AutoPolicy.from_range_test(test) == AutoPolicy(test.lr / 1000, test.lr_max / 2)
+        AutoPolicy.from_range_test(test) == AutoPolicy(lr_min=test.lr / 1000, lr_max=test.lr_max / 2)
         and AutoPolicy.from_range_test(test, 9).epochs == 9
     )
 
