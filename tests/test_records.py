@@ -9,6 +9,7 @@ from milr.lab.settings import Settings
 from milr.lab.store import load_record
 from milr.lab.comparison import ablation_rows, beside_rows, compare, score_rows, trial_rows
 from milr.lab.plots import markdown_table
+from milr.lab.protocol import judge_tie, paired_interval
 from milr.lab.rivals import Trial
 from milr.lab.tasks import Task
 from milr.lab.benchmark import PRESETS, final_trials, load_trials, read_trials, run_trials, save_trials
@@ -207,3 +208,34 @@ def test_what_is_said_of_the_study_of_schedules_is_so(study):
         f"{solved('auto')} with MI, {solved('auto, probe accuracy')} with probe accuracy",
     ):
         assert said in page, said
+    lines = {(line["ours"], line["task"]): line for line in beside_rows(study)}
+    assert {line["verdict"] for line in lines.values()} == {"worse", "not decided"}
+    worse = [key for key, line in lines.items() if line["verdict"] == "worse"]
+    one, layers = "MI: AutoPolicy", "MI: AutoPolicy, a LR a layer"
+    assert worse == [(one, "fashion"), (one, "cifar10"), (layers, "fashion")]
+    assert lines[one, "mnist"]["seeds won"] == "0 of 10"
+    said = said_in(RUNS.parent.parent / "nbs" / "studies" / "schedules.ipynb").replace(" points]", "]")
+    for key in ((layers, "fashion"), (layers, "cifar10"), (one, "mnist")):
+        assert lines[key]["ours minus it (points)"] in said, key
+
+
+def test_the_study_of_sensitivity_judges_differences_of_the_same_seed():
+    "Its table again, from its CSV."
+    ends = {}
+    with open(RUNS.parent / "sensitivity.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):  # of a run the last epoch stays
+            ends.setdefault(row["row"], {})[row["seed"]] = 100 * float(row["test_accuracy"])
+    fixed, control = ends.pop("fixed LR"), ends.pop("as in Figure 3")
+
+    def minus_control(row):
+        return paired_interval([row[seed] - control[seed] for seed in control.keys() & row.keys()])
+
+    intervals = {name: minus_control(row) for name, row in ends.items()}
+    lines = [
+        {"": name, "seeds": i.n, "minus the first row (points)": str(i), "verdict": judge_tie(i)}
+        for name, i in intervals.items()
+    ]
+    page = shown_and_said_in("studies/sensitivity.ipynb")
+    assert len(lines) == 9 and markdown_table(lines) in page
+    gain = paired_interval([control[seed] - fixed[seed] for seed in fixed])
+    assert f"The first row minus the fixed LR: {gain} points (seeds: {gain.n})" in page

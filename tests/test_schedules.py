@@ -6,10 +6,12 @@ import pytest, torch
 import torch.nn.functional as F
 from hypothesis import given, strategies as st
 from torch import nn
-from milr.auto import AutoPolicy, RangeTest, noise_of, range_test
+from milr.auto import AutoPolicy, RangeTest, batch_loss, noise_of, range_test
 from milr.lab.cli import execute_notebook
+from milr.lab.comparison import Comparison, beside_rows, score_rows
 from milr.lab.rivals import METHODS, Trial, rows_of, sampled
 from milr.lab.tasks import Meter, Task, task_data, task_model
+from milr.probe import LayerProbe
 from tests.fake_cuda import fake_cuda
 from milr.lab.benchmark import (
     PILOT_SEEDS,
@@ -17,7 +19,6 @@ from milr.lab.benchmark import (
     TUNING_SEED,
     chosen,
     final_trials,
-    middle,
     pilot_trials,
     profile,
     run_trial,
@@ -167,8 +168,58 @@ def test_settings_are_chosen_without_a_look_at_the_test_score():
 def test_a_miss_counts_as_a_miss():
     rows = [dict(test=1.0, epochs=1, seconds=0.1), dict(test=2.0, epochs=2, seconds=0.2)]
     assert to_target(rows, 2.0) == 2 and to_target(rows, 2.0, "seconds") == 0.2 and to_target(rows, 2.1) == math.inf
-    assert middle([1, math.inf, math.inf])[0] == math.inf
     assert profile({"a": {0: math.inf}, "b": {0: math.inf}}, (1, 9)) == {"a": [0, 0], "b": [0, 0]}
+
+
+def beside(ours, theirs, task=tiny):
+    "AutoPolicy beside a fixed LR, by their final scores, one a seed; both reach the target at every second seed."
+    columns, found, seeds = {}, {}, range(len(ours))
+    for method, scores in (("auto", ours), ("fixed", theirs)):
+        columns[task, method] = [Trial(task, method, seed=seed) for seed in seeds]
+        for trial, score in zip(columns[task, method], scores, strict=True):
+            epochs = [dict(test=100.0 if trial.seed % 2 else -100.0, epochs=trial.seed), dict(test=score, epochs=99)]
+            found[trial] = epochs
+    return Comparison((task,), ("fixed", "auto"), seeds, {task: 99.0}, dict(untuned=columns, tuned={}), found, ())
+
+
+def test_ours_is_judged_by_differences_of_the_same_seed():
+    "Half a point behind on every seed is worse, however far apart the seeds are; the seeds in another order are not."
+    theirs = [60.0, 70.0, 80.0, 90.0]
+    ours = [score - 0.5 - 0.01 * seed for seed, score in enumerate(theirs)]
+    (line,) = beside_rows(beside(ours, theirs))
+    assert line["verdict"] == "worse" and line["seeds won"] == "0 of 4"
+    assert line["ours minus it (points)"] == "-0.52 [-0.54, -0.49]"
+    (line,) = beside_rows(beside(ours[::-1], theirs))
+    assert line["verdict"] == "not decided" and line["seeds won"] == "2 of 4"
+    (line,) = beside_rows(beside([score - 0.1 for score in theirs[:3]], theirs[:3]))
+    assert line["verdict"] == "level or better"
+    (line,) = beside_rows(beside(theirs[:1], theirs[:1]))
+    assert line["verdict"] == "not decided"  # one seed says nothing
+
+
+def test_more_seeds_do_not_make_it_easier_to_be_level():
+    "One seed more on which the rival is broken, and ours ahead, does not undo ten on which ours is behind."
+    theirs = [70.0 + seed for seed in range(10)]
+    ours = [score - 1 - 0.01 * seed for seed, score in enumerate(theirs)]
+    (line,) = beside_rows(beside([*ours, 60.0], [*theirs, 30.0]))
+    assert line["verdict"] == "not decided" and line["seeds won"] == "1 of 11"
+
+
+def test_bits_are_judged_by_a_margin_of_their_own():
+    text = replace(tiny, data="text")
+    for behind, verdict in ((0.005, "level or better"), (0.02, "worse")):
+        theirs = [-3.1, -3.2, -3.3]
+        (line,) = beside_rows(beside([score - behind for score in theirs], theirs, text))
+        assert line["verdict"] == verdict and line["its final score"] == "3.20 [3.10, 3.30]"
+
+
+def test_scores_have_a_median_and_epochs_one_that_was_measured():
+    "Of an even number of seeds; a negative R² keeps its sign."
+    friedman = replace(tiny, data="friedman")
+    cells = [list(line.values())[2] for line in score_rows(beside([4.0, -8.0, 1.0, 2.0], [0.0] * 4, friedman))]
+    assert "1.50 [-8.00, 4.00]; 3.0 ep" in cells
+    (line,) = beside_rows(beside([4.0, -8.0, 1.0, 2.0], [1.0, 2.0, 4.0, 8.0]))
+    assert line["its final score"] == "3.00 [1.00, 8.00]" and line["epochs to target, rival / ours"] == "3.0 / 3.0"
 
 
 @given(
@@ -326,3 +377,38 @@ def test_the_study_runs_at_smoke(root, tmp_path, monkeypatch):
     given = dict(preset="smoke", jobs=1, out=str(tmp_path / "files"))
     execute_notebook(study, tmp_path / "out.ipynb", given, tmp_path)
     assert {p.name for p in (tmp_path / "files").iterdir()} == {f"schedules.{e}" for e in ("png", "svg", "csv", "json")}
+
+
+# what two readers found
+
+
+def test_a_range_test_keeps_ratios_and_the_loaders_generator():
+    model = net()
+    groups = [dict(params=list(model[0].parameters()), lr=1e-4), dict(params=list(model[4].parameters()), lr=1e-2)]
+    optimizer = torch.optim.AdamW(groups)
+    generator = torch.Generator().manual_seed(3)
+    samples = torch.utils.data.TensorDataset(*(torch.cat(parts) for parts in zip(*data())))
+    loader = torch.utils.data.DataLoader(samples, 16, shuffle=True, generator=generator)
+    before = generator.get_state()
+    found = range_test(model, optimizer, F.cross_entropy, loader, check=False)
+    assert torch.equal(generator.get_state(), before)
+    low, high = (group["lr"] for group in optimizer.param_groups)
+    assert high == found.lr and low == pytest.approx(high / 100)
+
+
+def test_a_range_test_refuses_what_it_would_use_up():
+    model = net()
+    with pytest.raises(TypeError, match="iterator"):
+        range_test(model, torch.optim.SGD(model.parameters(), lr=0.1), F.cross_entropy, iter(data()))
+    with pytest.raises(TypeError, match="closure"):
+        range_test(model, torch.optim.LBFGS(model.parameters()), F.cross_entropy, data())
+
+
+def test_a_batch_of_names_may_hold_more_than_the_model_takes():
+    "As for a probe: what the model does not take is left out."
+    model = net()
+    x, y = data()[0]
+    batches = dict(input=x, label=y, id=torch.arange(16)), dict(image=x, y=y)
+    losses = [batch_loss(model.eval(), batch, F.cross_entropy) for batch in batches]
+    assert losses[0] == losses[1] == F.cross_entropy(model(x), y)
+    assert LayerProbe(model, list(batches), samples=16)().keys() == {"output"}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PILOT_LRS', 'PILOT_SEEDS', 'TUNING_SEED', 'PRESETS', 'trial_facts', 'trial_of', 'trial_hash', 'run_trial',
            'run_trials', 'save_trials', 'read_trials', 'load_trials', 'pilot_trials', 'target_of', 'tuning_trials',
-           'chosen', 'final_trials', 'Preset', 'to_target', 'middle', 'profile']
+           'chosen', 'final_trials', 'Preset', 'to_target', 'profile']
 
 # %% ../../nbs/lab/20_benchmark.ipynb #c002
 import hashlib, importlib.metadata, json, math, platform, statistics
@@ -279,13 +279,6 @@ def to_target(
 )->float: # what it took; infinity for a miss
     "Epochs or seconds until the target."
     return next((row[unit] for row in rows if row["test"] >= target), math.inf)
-
-def middle(
-    values:Iterable, # one a seed; infinities count
-)->tuple: # median, smallest, largest
-    "The median and its range; of an even number the lower of the middle two, so that no infinity is averaged."
-    ordered = sorted(values)
-    return ordered[(len(ordered) - 1)//2], ordered[0], ordered[-1]
 
 # %% ../../nbs/lab/20_benchmark.ipynb #c020
 def profile(

@@ -9,9 +9,11 @@ __all__ = ['Comparison', 'compare', 'score_rows', 'beside_rows', 'ablation_rows'
 import math, statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from .benchmark import Preset, chosen, final_trials, middle, pilot_trials, profile
+from .benchmark import Preset, chosen, final_trials, pilot_trials, profile
 from .benchmark import target_of, to_target, tuning_trials
+from .protocol import paired_interval
 from .rivals import ABLATIONS, METHODS, COMPARED_SCHEDULES, Trial, rows_of
+from .ruler import judge, points
 from .tasks import METRICS, Task
 
 # %% ../../nbs/lab/31_comparison.ipynb #cm05
@@ -87,10 +89,10 @@ def _found(find, *groups):
     return dict(zip(trials, find(trials), strict=True))
 
 # %% ../../nbs/lab/31_comparison.ipynb #cm10
-def _score_said(scores):
+def _score_said(task, scores):
     "Median [smallest, largest]."
-    mid, low, high = middle(abs(score) for score in scores)
-    return f"{mid:.2f} [{low:.2f}, {high:.2f}]"
+    shown = [-score if task.data == "text" else score for score in scores]
+    return f"{statistics.median(shown):.2f} [{min(shown):.2f}, {max(shown):.2f}]"
 
 def _epochs_said(epochs):
     "Epochs to a target."
@@ -101,9 +103,9 @@ def _cell(c, column, task, method):
     if (task, method) not in c.columns[column]: return "not tuned"
     took = list(c.epochs(column, method, (task,)).values())
     hits = sum(map(math.isfinite, took))
-    median = middle(took)[0]
-    reached = f"{median:.1f} ep" if math.isfinite(median) else f"{hits} of {len(took)} reach it"
-    return f"{_score_said(c.final(column, task, method))}; {reached}"
+    epochs = statistics.median_low(took)
+    reached = f"{epochs:.1f} ep" if math.isfinite(epochs) else f"{hits} of {len(took)} reach it"
+    return f"{_score_said(task, c.final(column, task, method))}; {reached}"
 
 def score_rows(
     c:Comparison, # any
@@ -124,7 +126,7 @@ def _best_rival(c, task):
     "Column and method."
     rivals = [(column, method) for column in c.columns for method in c.methods
         if (task, method) in c.columns[column] and not METHODS[method].own]
-    return max(rivals, key=lambda of: middle(c.final(of[0], task, of[1]))[0])
+    return max(rivals, key=lambda of: statistics.median(c.final(of[0], task, of[1])))
 
 def beside_rows(
     c:Comparison, # any
@@ -136,12 +138,15 @@ def beside_rows(
         for task in c.tasks:
             column, rival = _best_rival(c, task)
             theirs, own = c.final(column, task, rival), c.final("untuned", task, method)
-            took = [middle(c.epochs(where, name, (task,)).values())[0]
+            differences = [points(task.data, mine - other) for mine, other in zip(own, theirs, strict=True)]
+            interval = paired_interval(differences)
+            took = [statistics.median_low(c.epochs(where, name, (task,)).values())
                 for where, name in ((column, rival), ("untuned", method))]
             lines.append({"ours": METHODS[method].label, "task": task.name,
-                "best rival": f"{METHODS[rival].label}, {column}", "its final score": _score_said(theirs),
-                "our final score": _score_said(own), "behind by": f"{middle(theirs)[0] - middle(own)[0]:.2f}",
-                "within seed noise": "yes" if middle(own)[0] >= min(theirs) else "no",
+                "best rival": f"{METHODS[rival].label}, {column}", "its final score": _score_said(task, theirs),
+                "our final score": _score_said(task, own), "ours minus it (points)": str(interval),
+                "seeds won": f"{sum(difference > 0 for difference in differences)} of {interval.n}",
+                "verdict": judge(interval),
                 "epochs to target, rival / ours": " / ".join(map(_epochs_said, took))})
     return lines
 
