@@ -67,10 +67,12 @@ coverage: env
 # .venv/ready has what figures need; .venv/dev also what authors need, the integrations' libraries among it.
 env: .venv/dev
 
+# The pip that Python brings may be years old, and then takes three times as long to find out what fits together.
 install := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable
 .venv/ready: settings.ini setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "milr needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(install) '.[lab]'
 	touch $@
 

@@ -77,7 +77,7 @@ class Policy:
         lr:float, # LR_{t-1}
         history:Sequence[float], # I_0 … I_{t-1} in bits
         reference:float|None=None, # IXY in bits; only for policies that track the value
-    )->tuple[float,str]: # LR_t and the branch: start, hold, increase, decrease or violation
+    )->tuple[float,str]: # LR_t and the branch: start, hold, increase, decrease, violation, or a policy's own
         "The learning rate of the next epoch, and the name of the branch that set it."
         if not math.isfinite(lr): raise ValueError(f"the learning rate is {lr}; a policy starts from a finite one")
         policy, last = _closed(self), last_valid(history)

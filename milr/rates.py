@@ -61,8 +61,7 @@ def check_step(
     optimizer:Optimizer, # any
 ):
     "Refuse one that cannot take a step without being told how to compute the loss anew."
-    needed = [p for p in inspect.signature(optimizer.step).parameters.values() if p.default is p.empty and p.kind in
-        (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if needed:
-        raise TypeError(f"{type(optimizer).__name__}.step needs {needed[0].name}, so its LR cannot be tried step by "
-                        "step; use another optimizer, or give the LR yourself")
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise TypeError(f"{type(optimizer).__name__}.step needs closure, so its LR cannot be tried step by step; "
+                        "use another optimizer, or give the LR yourself")

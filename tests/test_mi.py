@@ -624,3 +624,11 @@ def test_many_classes_are_noisy_not_biased_and_it_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mutual_information(x, y % 500)
+
+
+def test_a_column_of_class_numbers_that_are_floats_is_doubted_at_the_users_line():
+    x, y = torch.randn(60, 2), (torch.arange(60) % 2).float()
+    for labels in y, y[:, None]:
+        with pytest.warns(UserWarning, match=r"y\.long\(\)") as told:
+            mutual_information(x, labels)
+        assert told[0].filename == __file__

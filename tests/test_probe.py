@@ -959,3 +959,57 @@ def test_indices_and_labels_are_moved_once(monkeypatch):
         moved.append([])
         probe()
     assert moved[0] == moved[1] and len(moved[0]) < 10
+
+
+# --- what two readers found --------------------------------------------------------------------------------------
+
+
+def test_a_reference_by_tiles_is_one_of_its_own():
+    "Neither is handed out for the other, in any order."
+    model = nn.Linear(6, 3)
+    probe, other = LayerProbe(model, X, Y), LayerProbe(model, X, Y)
+    first, untiled = probe.reference(), probe.reference(tiles=1)
+    assert (other.reference(tiles=1), other.reference()) == (untiled, first) and untiled < first
+    pairs = LayerProbe(lambda_model(), dict(x=X), Y)
+    with pytest.raises(ValueError, match="leave tiles out"):
+        pairs.reference(tiles=1)
+
+
+def lambda_model():
+    class OfNames(nn.Module):
+        def forward(self, x):
+            return x
+
+    return OfNames()
+
+
+def test_inputs_of_a_tokenizer_are_a_mapping():
+    from collections import UserDict
+
+    inputs = UserDict(x=X)
+    assert LayerProbe(lambda_model(), inputs, Y)() == LayerProbe(lambda_model(), dict(x=X), Y)()
+
+
+def test_a_list_of_batches_is_data():
+    batches = list(zip(X.split(30), Y.split(30)))
+    assert LayerProbe(nn.Identity(), batches)() == LayerProbe(nn.Identity(), X, Y)()
+    with pytest.raises(ValueError, match="a list is read as batches"):
+        LayerProbe(nn.Identity(), [(x, int(y)) for x, y in zip(X, Y)])
+
+
+@pytest.mark.parametrize("given", [dict(samples=2.5), dict(k=3.0), dict(batch_size=True)], ids=str)
+def test_options_are_whole_numbers(given):
+    with pytest.raises(TypeError, match="must be a whole number"):
+        LayerProbe(nn.Identity(), X, Y, **given)
+
+
+def test_no_neighbours_are_refused_at_once():
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        LayerProbe(nn.Identity(), X, Y, k=0)
+
+
+def test_labels_that_are_text_name_the_cure():
+    import numpy as np
+
+    with pytest.raises(TypeError, match="np.unique"):
+        LayerProbe(nn.Identity(), X, np.array(["a", "b", "c"] * 30))

@@ -189,3 +189,20 @@ def test_a_line_cut_short_is_computed_again(tmp_path):
         )
         == 4
     )
+
+
+def test_a_curve_of_a_partial_is_kept_by_its_arguments(tmp_path):
+    "Another argument is another file."
+    from functools import partial
+
+    x, y = torch.randn(60, 2), torch.arange(60) % 3
+    for k in 3, 5, 3:
+        mi_by_sample_size(x, y, [30], 2, estimator=partial(mutual_information, k=k), cache=tmp_path, progress=False)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_closed_form_takes_no_options_of_the_estimate():
+    x, y = torch.randn(60, 2), torch.arange(60) % 3
+    for option in dict(return_error=True), dict(metrics="chebyshev"):
+        with pytest.raises(TypeError, match="closed form without"):
+            reference_mi(x, y, **option)

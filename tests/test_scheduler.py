@@ -802,3 +802,67 @@ def test_skorch_trains_and_goes_on():
     kept = optimizer.param_groups[0]["lr"]
     again = net.fit(optimizer, 3)  # as partial_fit: the rate goes on, and the bounds stay the first fit's
     assert again[:2] == [kept, kept] and max(again) <= 1
+
+
+# --- what two readers found --------------------------------------------------------------------------------------
+
+
+def test_a_function_needs_no_reference_and_gets_the_one_there_is():
+    seen = []
+
+    def policy(lr, history, reference):
+        seen.append(reference)
+        return 0.9 * lr
+
+    steps(MutualInformationLR(sgd(), policy), 1.0, 2.0, 2.5)
+    assert seen[-1] is None
+    steps(MutualInformationLR(sgd(), policy, reference=3.0), 1.0, 2.0)
+    assert seen[-1] == 3
+
+
+def test_zero_is_the_old_epoch_only_before_the_first_measurement():
+    "As SequentialLR hands over; later it is no measurement, and nothing is reset."
+    s = steps(MutualInformationLR(sgd(), AutoPolicy()), 1.0, 2.0)
+    lr = s.get_last_lr()
+    for zero in 0, False:
+        with pytest.raises(TypeError, match="measurement is a float"):
+            s.step(zero)
+    assert s.get_last_lr() == lr and len(s.history) == 2
+    optimizer = sgd()
+    optimizer.param_groups[0]["initial_lr"] = 0.01
+    fresh = MutualInformationLR(optimizer, AutoPolicy())
+    with pytest.raises(ValueError, match="nothing to measure with"):
+        fresh.step(0)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (dict(policy=AutoPolicy), r"class AutoPolicy; pass AutoPolicy\(\)"),
+        (dict(policy="auto"), "'auto' is no policy"),
+        (dict(policy={"default": 3}), "3 is no policy"),
+        (dict(probe="x"), "probe must be"),
+        (dict(every=2.5), "every must be a whole number"),
+    ],
+    ids=lambda v: str(v)[:12],
+)
+def test_what_would_fail_only_later_is_refused(given, said):
+    with pytest.raises(TypeError, match=said):
+        MutualInformationLR(sgd(), **(dict(policy=AutoPolicy()) | given))
+
+
+def test_another_schedule_beside_it_is_said_once():
+    optimizer = sgd()
+    ours = MutualInformationLR(optimizer, AutoPolicy(lr_min=0.1, lr_max=1.0))
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+    with pytest.warns(UserWarning, match="Does another schedule set them too"):
+        for bits in 1.0, 1.1, 1.2, 1.3, 1.4:
+            ours.step(bits)
+            cosine.step()
+
+
+def test_a_policy_without_epsilon_at_its_minimum_is_not_accused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps(MutualInformationLR(sgd(0.01), AutoPolicy(lr_min=0.01, lr_max=0.1)), *(3.0 - 0.4 * i for i in range(7)))

@@ -12,18 +12,16 @@ from torch.optim.swa_utils import AveragedModel
 from milr import mutual_information
 from milr.probe import LayerProbe
 from milr.scheduler import MutualInformationLR
-from milr.start import (
+from milr.hold import (
     BestNetwork,
     HoldPolicy,
     averaged,
-    climb,
-    first_steps,
-    information_test,
-    since_highest,
-    usable_information,
     calibrated_information,
     polynomial_average,
+    since_highest,
+    usable_information,
 )
+from milr.start import climb, first_steps, information_test
 
 STEPS = 20
 
@@ -872,3 +870,111 @@ def test_held_out_samples_come_in_any_form():
     assert found["tensors"] == found["a probe"] == pytest.approx(found["a data set"])
     with pytest.raises(TypeError, match="held-out samples are missing"):
         search(model := net(), sgd(model), probe=None)
+
+
+# what two readers found
+
+
+def one_logit(targets):
+    "A network with one logit, its loss and its batches; `targets` makes what the loss wants of class numbers."
+    torch.manual_seed(0)
+    x = torch.randn(600, 4)
+    y = (x[:, 0] > 0).long()
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+    batches = [(x[i], targets(y[i])) for i in torch.arange(400).split(32)]
+    return model, batches, (x[400:], y[400:])
+
+
+def test_a_network_with_one_logit_is_read_the_right_way_round():
+    model, batches, (x, y) = one_logit(lambda y: y.float()[:, None])
+    start = information_test(model, sgd(model), F.binary_cross_entropy_with_logits, batches, (x, y), STEPS)
+    right = ((start.average.module(x)[:, 0] > 0) == y).float().mean()
+    assert start.after > 0.5 and right > 0.9
+    sure = 20.0 * (2 * y - 1)[:, None].float()
+    bits = LayerProbe(nn.Identity(), sure, y, estimator=calibrated_information)()["output"]
+    assert bits == pytest.approx(1, abs=0.01)
+    assert LayerProbe(nn.Identity(), -sure, y, estimator=calibrated_information)()["output"] < -5
+
+
+@pytest.mark.parametrize("shape", [lambda y: y[:, None], lambda y: y])
+def test_zeros_and_ones_that_are_floats_are_asked_about(shape):
+    model, batches, (x, y) = one_logit(lambda y: y.float()[:, None])
+    with pytest.raises(ValueError, match=r"y\.long\(\)"):
+        information_test(model, sgd(model), F.binary_cross_entropy_with_logits, batches, (x, shape(y.float())), STEPS)
+
+
+def test_labels_of_noise_teach_nothing():
+    torch.manual_seed(0)
+    x, y = torch.randn(600, 4), torch.randint(3, (600,))
+    batches = [(x[i], y[i]) for i in torch.arange(400).split(32)]
+    model = net()
+    with pytest.raises(ValueError, match="more than noise"):
+        information_test(model, sgd(model), F.cross_entropy, batches, (x[400:], y[400:]), STEPS)
+
+
+def test_an_easy_task_does_not_drive_the_lr_up():
+    "All LRs teach all that there is to know, so none that is higher than half a decade is tried."
+    torch.manual_seed(0)
+    y = torch.randint(2, (600,))
+    x = torch.randn(600, 4) + 20.0 * y[:, None]
+    batches = [(x[i], y[i]) for i in torch.arange(400).split(32)]
+    model = nn.Linear(4, 2)
+    start = information_test(
+        model, torch.optim.AdamW(model.parameters(), lr=0.1), F.cross_entropy, batches, (x[400:], y[400:]), 100
+    )
+    assert start.after > 0.95 and start.lr < 0.4
+
+
+def test_a_second_scheduler_begins_where_the_test_ended():
+    "Bounds lie around the LR that was found, also where there was a scheduler before."
+    model = net()
+    optimizer = sgd(model, lr=0.001)
+    torch.optim.lr_scheduler.ConstantLR(optimizer)
+    start = search(model, optimizer)
+    assert optimizer.param_groups[0]["initial_lr"] == optimizer.param_groups[0]["lr"] == start.lr != 0.001
+
+
+def test_held_out_samples_in_any_form():
+    "A pair as a list, a list of batches, a data set and a loader are the same samples."
+    dataset = torch.utils.data.TensorDataset(X, Y)
+    forms = ([X, Y], (X, Y), list(zip(X.split(50), Y.split(50))), dataset, torch.utils.data.DataLoader(dataset, 64))
+    found = []
+    for form in forms:
+        model = net()
+        found.append(information_test(model, sgd(model), F.cross_entropy, data(), form, STEPS).bits)
+    assert all(bits == found[0] for bits in found)
+    model = net()
+    with pytest.raises(ValueError, match=r"held_out: .*held_out=lambda network"):
+        information_test(model, sgd(model), F.cross_entropy, data(), (X, F.one_hot(Y).float()), STEPS)
+
+
+def test_information_of_several_numbers_is_their_sum():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(300, 2, generator=generator) + torch.tensor([0.0, 100.0])
+    assert usable_information(y.mean(0).expand_as(y), y) == pytest.approx(0, abs=1e-6)
+    guess = y + 0.1 * torch.randn(300, 2, generator=generator)
+    alone = [usable_information(guess[:, i], y[:, i]) for i in (0, 1)]
+    assert usable_information(guess, y) == pytest.approx(sum(alone))
+    with pytest.raises(ValueError, match="a guess for each"):
+        usable_information(torch.zeros(300, 4), y)
+
+
+def test_the_average_and_the_best_network_come_back_from_a_file(tmp_path):
+    import pickle
+
+    model = net(nn.BatchNorm1d(32), nn.Dropout(0.5))
+    start = search(model, sgd(model))
+    best = BestNetwork(start.average.module)
+    best.offer(1.0)
+    assert not any(module.training for module in best.network.modules())
+    pickle.loads(pickle.dumps(start.average))
+    torch.save(best.state_dict(), tmp_path / "best")
+    other = BestNetwork(net(nn.BatchNorm1d(32), nn.Dropout(0.5)))
+    other.load_state_dict(torch.load(tmp_path / "best", weights_only=True))
+    assert other.highest == 1 and torch.equal(other.network(X), best.network(X))
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    model = net()
+    with pytest.raises(TypeError, match="LBFGS.step needs closure"):
+        search(model, torch.optim.LBFGS(model.parameters()))
