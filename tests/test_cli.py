@@ -15,9 +15,19 @@ def test_help_and_unknown_commands(root):
     assert milr("figment", cwd=root).returncode == 2
 
 
-def test_outside_of_the_project(tmp_path):
-    r = milr("figure", "fig3", cwd=tmp_path)
-    assert r.returncode == 1 and "clone of the project" in r.stderr and "Traceback" not in r.stderr
+def test_outside_of_the_clone_that_milr_is_installed_from(tmp_path):
+    "Its notebooks are found; a wheel's, which travel in it, are in tests/test_outside.py."
+    r = milr("figure", "fig1", "--list", cwd=tmp_path)
+    assert (r.returncode, r.stderr) == (0, "") and r.stdout.startswith("fig1 takes")
+
+
+def test_an_installation_without_notebooks_says_what_to_do(tmp_path, monkeypatch, capsys):
+    from milr.lab import cli
+
+    monkeypatch.setattr(cli, "notebook_folders", lambda: (tmp_path / "none", tmp_path))
+    assert cli.main(["figure", "fig1", "--list"]) == 1
+    error = capsys.readouterr().err
+    assert "clone of the project" in error and len(error.splitlines()) == 1
 
 
 def test_missing_data_is_one_line(root, tmp_path):
@@ -81,6 +91,45 @@ def test_figure_without_its_records(root, tmp_path, monkeypatch, capsys):
     assert "is not among the records" in error and "Traceback" not in error
     assert main(["figure", "fig3", "--from-records", "a", "--record", "b"]) == 1
     assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("figure", "fig3"), ("figure", "fig3", "--dry-run"), ("figures",)],
+    ids=" ".join,
+)
+def test_a_folder_of_records_that_is_not_there(arguments, tmp_path, monkeypatch, capsys):
+    "One line that names it as it was given; no figure is tried."
+    from milr.lab.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--from-records", "nowhere", "--out", "out"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("milr: there is no folder nowhere to read records from; give one that")
+    assert len(error.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_the_environments_folder_of_records_is_looked_for_too(tmp_path, monkeypatch, capsys):
+    from milr.lab.cli import main
+
+    monkeypatch.setenv("MILR_EXECUTOR", "recorded")
+    monkeypatch.setenv("MILR_RECORDS", str(tmp_path / "nowhere"))
+    assert main(["figure", "fig3", "--dry-run"]) == 1
+    assert "nowhere to read records from" in capsys.readouterr().err
+    monkeypatch.setenv("MILR_RECORDS", str(tmp_path))
+    assert main(["figure", "fig3", "--preset", "smoke", "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("4 runs, 0 recorded\n")
+
+
+def test_a_dry_run_counts_the_same_records_from_every_folder_of_the_clone(root, monkeypatch, capsys):
+    from milr.lab.cli import main
+
+    said = []
+    for folder, records in (root, "figures/runs"), (root / "nbs", "../figures/runs"):
+        monkeypatch.chdir(folder)
+        assert main(["figure", "fig3", "--preset", "narrow", "--from-records", records, "--dry-run"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "\n40 runs, 40 recorded\n" in said[0]
 
 
 def test_a_kernel_that_dies_is_named(root, tmp_path):

@@ -129,13 +129,33 @@ def test_a_setting_under_papermill(root, tmp_path, monkeypatch):
         (("fig2", "-p", "epsilon", "1"), "it has preset, out, width"),
         (("fig1", "--from-records", "figures/runs"), "fig1 has no parameter records"),
         (("fig9", "--list"), "unknown figure"),
+        (("fig3", "--dataset", "foo"), "dataset is 'foo'; expected one of 'mnist', 'fashion', 'cifar10', 'digits'"),
+        (("fig1", "--dataset", "digits,foo"), "dataset is 'foo'"),
+        (("fig2", "-p", "variant", "foo"), "variant is 'foo'"),
+        (("fig3", "-p", "lr_max", "0.0001"), "need 0 < lr_min <= lr_max, got lr_min=0.001, lr_max=0.0001"),
+        (("fig4", "-p", "metric", "foo"), "metric is 'foo'"),
+        (("fig6", "--device", "cuda:99"), "device 'cuda:99' is not available on this machine"),
+        (("fig5", "-p", "at", "99"), "epochs=12 must exceed the 99 of the run it continues"),
     ],
 )
-def test_the_command_refuses_before_a_kernel_starts(arguments, says, root, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_the_command_refuses_before_a_kernel_starts(arguments, dry, says, root, tmp_path, monkeypatch, capsys):
+    "A dry run, too, is answered only where the run could begin."
     monkeypatch.chdir(root)
-    assert main(["figure", *arguments, "--out", str(tmp_path / "out")]) == 1
+    monkeypatch.setenv("MILR_RUNS", str(tmp_path / "runs"))
+    assert main(["figure", *arguments, *dry, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert says in error and len(error.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_asks_for_a_device_only_where_it_would_be_used(root, tmp_path, monkeypatch, capsys):
+    "Not from records, and not on the machines of a Ray cluster."
+    monkeypatch.chdir(root)
+    given = ("figure", "fig3", "--preset", "smoke", "--device", "cuda:99", "--dry-run")
+    assert main([*given, "--from-records", str(tmp_path)]) == 0
+    monkeypatch.setenv("MILR_EXECUTOR", "ray")
+    assert main([*given]) == 0
+    assert capsys.readouterr().out.count("4 runs, 0 ") == 2
 
 
 def test_the_command_lists_parameters_and_presets(root, monkeypatch, capsys):

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'WITHOUT_EPSILON', 'POLICY', 'LAYERS', 'VALUE_FIRST', 'BOTH_TRACKED', 'MNIST_CLAIMS', 'CONTROLS',
            'CONTROL_CLAIMS', 'CIFAR10_CLAIMS', 'PLANNED', 'results', 'Claim', 'differences', 'judged', 'mean_and_sd',
-           'claim_rows', 'accuracies', 'rises', 'rank_correlation', 'epochs_share', 'violations', 'run_rows_of',
-           'device_rows']
+           'claim_rows', 'rises', 'rank_correlation', 'epochs_share', 'violations', 'run_rows_of', 'device_rows']
 
 # %% ../../nbs/lab/15_claims.ipynb #c002
 import statistics
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from scipy.stats import spearmanr
+from .plots import percents
 from .protocol import CHOSEN, FEW_SEEDS, FIGURE3, NARROW, NARROW_SEEDS, grid, queue, recorded
 from .protocol import final_accuracy, judge_above, judge_competitive, judge_tie, paired_interval
 
@@ -153,10 +153,6 @@ def claim_rows(
     return rows
 
 # %% ../../nbs/lab/15_claims.ipynb #c013
-def accuracies(run)->list: # percent, one an epoch
-    "The test accuracy of every epoch."
-    return [100*share for share in run.series("accuracy")]
-
 def rises(run)->bool:
     "Is IHYLL larger after the last epoch than after the first?"
     mi = run.series("mi")
@@ -164,7 +160,7 @@ def rises(run)->bool:
 
 def rank_correlation(run)->float: # 0 where one of them is constant
     "Spearman's correlation of accuracy and IHYLL over the epochs."
-    accuracy, mi = accuracies(run), run.series("mi")
+    accuracy, mi = percents(run), run.series("mi")
     if len(set(accuracy)) == 1 or len(set(mi)) == 1: return 0.
     return float(spearmanr(mi, accuracy).statistic)
 
@@ -173,9 +169,9 @@ def epochs_share(
     baseline, # whose best accuracy is to be reached
 )->float: # of the baseline's epochs; 2 where the run never reaches it
     "The share of the baseline's epochs that it took to reach the baseline's best accuracy."
-    target = max(accuracies(baseline))
-    needed = accuracies(baseline).index(target) + 1
-    reached = (epoch for epoch, accuracy in enumerate(accuracies(run), 1) if accuracy >= target)
+    target = max(percents(baseline))
+    needed = percents(baseline).index(target) + 1
+    reached = (epoch for epoch, accuracy in enumerate(percents(run), 1) if accuracy >= target)
     return next(reached, 2*needed)/needed
 
 def violations(run)->list: # (layer, epoch, excess in bits, change of LR) of each one that was followed by an epoch
@@ -240,18 +236,24 @@ def device_rows(
     records:Path, # folder of the records, with an earlier device's in its folder `cpu`
 )->list: # dicts for a table
     "Figure 3's rows on a GPU minus the same on a CPU."
-    pairs = {row: _on_both(fields, records) for row, fields in FIGURE3.items()}
-    pairs["all of them"] = [pair for row in pairs.values() for pair in row]
-    rows = []
-    for row, both in pairs.items():
-        if not both: continue
-        interval = paired_interval([final_accuracy(gpu) - final_accuracy(cpu) for cpu, gpu in both])
-        rows.append({
-            "row": row,
-            "runs on both": len(both),
-            "GPU minus CPU, 95 % interval": str(interval),
-            "verdict": judge_tie(interval)})
-    return rows
+    rows, by_seed = [], {}
+    for row, fields in FIGURE3.items():
+        apart = {gpu.settings.seed: final_accuracy(gpu) - final_accuracy(cpu) for cpu, gpu in _on_both(fields, records)}
+        if not apart: continue
+        rows.append(_device_row(row, len(apart), list(apart.values())))
+        for seed, difference in apart.items():
+            by_seed.setdefault(seed, []).append(difference)
+    if not rows: return []
+    of_all = [statistics.fmean(differences) for differences in by_seed.values()] # a seed's rows are not independent
+    return [*rows, _device_row("all of them, by seed", sum(map(len, by_seed.values())), of_all)]
+
+def _device_row(row, runs, differences):
+    interval = paired_interval(differences)
+    return {
+        "row": row,
+        "runs on both": runs,
+        "GPU minus CPU, 95 % interval": str(interval),
+        "verdict": judge_tie(interval)}
 
 def _on_both(fields, records):
     "(CPU's, GPU's) run of each seed that has both."

@@ -105,7 +105,9 @@ def figure_part(
     return part
 
 # %% ../../nbs/lab/29_gpu.ipynb #gpub0014
-def epochs_of_fig4(hour):
+def epochs_of_fig4(
+    hour:Hour, # where, at which preset, until when
+)->dict: # settings, the rows of each method's history, and `epochs_left`, 0 when both are whole
     "As many epochs of two methods as the time allows."
     graph = hour.best("loop", "graph", False)
     given = dict(preset=hour.preset, seeds=1, device=hour.device, graph=graph, tf32=True)

@@ -8,6 +8,7 @@ __all__ = ['TESTS', 'Hour', 'checks', 'seconds', 'check_same', 'values', 'probe'
 
 # %% ../../nbs/lab/28_gpu_parts.ipynb #gp03
 import json, math, subprocess, sys, tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,10 +49,13 @@ class Hour:
 # %% ../../nbs/lab/28_gpu_parts.ipynb #gpua0006
 TESTS = ("test_cuda.py", "test_gpu_settings.py", "test_graph.py")
 
-def checks(hour):
+def checks(
+    hour:Hour, # on which device
+)->dict: # names of test files, and what pytest said
     "On a CPU nothing: there these tests belong to the suite."
     if hour.device == "cpu": return dict(tests=[])
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", *(project_root()/"tests"/name for name in TESTS)]
+    tests = [str(project_root()/"tests"/name) for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", *tests]
     done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
     if done.returncode: raise RuntimeError((done.stdout + done.stderr)[-3000:])
     return dict(tests=TESTS, said=done.stdout.splitlines()[-1])
@@ -61,7 +65,10 @@ def _wait(device):
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
-def seconds(f, device):
+def seconds(
+    f:Callable, # without arguments
+    device:str, # where it works
+)->float:
     "What `f` takes, the GPU's work included: the median of three, after one to warm up."
     f()
     taken = []
@@ -73,12 +80,18 @@ def seconds(f, device):
         taken.append(perf_counter() - began)
     return median(taken)
 
-def check_same(what, bits, expected):
+def check_same(
+    what:str, # for the error
+    bits:float, # measured on the device
+    expected:float, # bits, on the CPU
+):
     "Refuse a value that is not the CPU's."
     if not abs(bits - expected) <= 1e-6: raise RuntimeError(f"{what}: {bits} bits, and {expected} on the CPU")
 
 # %% ../../nbs/lab/28_gpu_parts.ipynb #gpub0005
-def values(hour):
+def values(
+    hour:Hour, # on which device, and whether it is a rehearsal
+)->dict: # samples, and for each number of features bits and seconds
     "The estimate by number of features, and the seconds that it takes here and on the CPU."
     samples = 200 if hour.is_rehearsal() else 1000
     y = torch.arange(samples) % 10
@@ -100,7 +113,9 @@ def _probe(data, device, dtype):
     x, y = data.inputs(device=device)[:1000].to(dtype), data.labels(device=device)[:1000]
     return LayerProbe(build_model("mnist_cnn", tuple(x.shape[1:])).to(device, dtype), x, y, layers="all")
 
-def probe(hour):
+def probe(
+    hour:Hour, # on which device, and whether it is a rehearsal
+)->dict: # bits by layer, and seconds
     "All layers at once: bits, and seconds here and on the CPU."
     data = load_dataset("digits" if hour.is_rehearsal() else "mnist")
     expected, bits = (_probe(data, device, torch.float64)() for device in ("cpu", hour.device))
@@ -140,11 +155,13 @@ def epoch_seconds(s:Settings)->float: # the median, without the first
         return median(run(s, Path(folder)).series("seconds")[1:])
 
 # %% ../../nbs/lab/28_gpu_parts.ipynb #gp09
-def loop(hour):
+def loop(
+    hour:Hour, # on which device, at which preset
+)->dict: # seconds of a bare loop and of ours, by settings; `graph`, what figures are to use
     "Seconds of an epoch, and whether CUDA graphs pay."
     bare = [dict(graph=g, seconds=bare_seconds(mnist_settings(hour, graph=g))) for g in (False, True)]
     kinds = (dict(graph=False), dict(graph=True), dict(graph=True, tf32=True), dict(graph=True, dtype="bfloat16"))
-    ours = [kind | dict(seconds=epoch_seconds(mnist_settings(hour, epochs=4, **kind))) for kind in kinds]
+    ours: list = [kind | dict(seconds=epoch_seconds(mnist_settings(hour, epochs=4, **kind))) for kind in kinds]
     pays = ours[1]["seconds"] < ours[0]["seconds"] and hour.device != "cpu"
     return dict(bare=bare, milr=ours, graph=pays)
 
@@ -157,7 +174,9 @@ def images_a_second(many:list)->float: # `Settings` that differ; of all together
     images = many[0].n_train or len(load_dataset(many[0].dataset).train_y)
     return sum(images/t for t in taken)
 
-def together(hour):
+def together(
+    hour:Hour, # on which device, at which preset
+)->dict: # images a second by runs at once; `jobs`, what figures are to use
     "Images a second by the number of runs that share the device, and the best number."
     s = mnist_settings(hour, epochs=8, graph=hour.best("loop", "graph", False))
     rows = []

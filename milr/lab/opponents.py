@@ -18,86 +18,120 @@ from ..scheduler import MutualInformationLR
 from ..start import BestNetwork, HoldPolicy, averaged, first_steps, information_test
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct05
-def adamw_cosine(j:Job, lr=1e-3, warmup=.1):
-    optimizer = AdamW(j.model.parameters(), lr=lr)
-    schedule = warm_cosine(optimizer, j.steps, warmup)
+def adamw_cosine(
+    job:Job, # the network, and how many steps
+    lr:float=1e-3, # where the warm-up ends and the cosine begins
+    warmup:float=.1, # share of the steps
+)->Rival:
+    "AdamW with warm-up and cosine."
+    optimizer = AdamW(job.model.parameters(), lr=lr)
+    schedule = warm_cosine(optimizer, job.steps, warmup)
     return Rival(optimizer, lambda loss: schedule.step())
 
-def schedulefree_adamw(j:Job, lr=2.5e-3, warmup=.05):
+def schedulefree_adamw(
+    job:Job, # the network, and how many steps
+    lr:float=2.5e-3, # after the warm-up, to the end
+    warmup:float=.05, # share of the steps
+)->Rival:
+    "Schedule-Free AdamW."
     from schedulefree import AdamWScheduleFree
-    return Rival(AdamWScheduleFree(j.model.parameters(), lr=lr, warmup_steps=round(warmup*j.steps), weight_decay=.01))
+    first = round(warmup*job.steps)
+    return Rival(AdamWScheduleFree(job.model.parameters(), lr=lr, warmup_steps=first, weight_decay=.01))
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct07
 USUAL_LR = {"sgd": .1, "adamw": 1e-3} # where people begin who know nothing of the task
 
-def averaged_cosine(j:Job, lr=None, warmup=.1, keep=False):
+def averaged_cosine(
+    job:Job, # task, data and network
+    lr:float|None=None, # where the warm-up ends and the cosine begins; None: the optimizer's in `USUAL_LR`
+    warmup:float=.1, # share of the steps
+    keep:bool=False, # score the average with the least held-out loss of all epochs' ends, instead of the last
+)->Rival:
     "The task's optimizer with a cosine, judged by its averaged weights, or by the best of them."
-    lr = USUAL_LR[j.task.optimizer] if lr is None else lr
-    optimizer = base_optimizer(j.task, j.model.parameters(), lr)
-    schedule = warm_cosine(optimizer, j.steps, warmup)
-    decay = 1 - j.task.epochs/j.steps
-    average = AveragedModel(j.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    lr = USUAL_LR[job.task.optimizer] if lr is None else lr
+    optimizer = base_optimizer(job.task, job.model.parameters(), lr)
+    schedule = warm_cosine(optimizer, job.steps, warmup)
+    decay = 1 - job.task.epochs/job.steps
+    average = AveragedModel(job.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
     def each_step(loss):
         schedule.step()
-        average.update_parameters(j.model)
+        average.update_parameters(job.model)
     if not keep: return Rival(optimizer, each_step, result=average)
-    best, each_epoch = _best(j, average.module)
+    best, each_epoch = _best(job, average.module)
     return Rival(optimizer, each_step, each_epoch, result=best.network)
 
-def _best(j, network):
+def _best(job, network):
     "The best so far by the loss on held-out samples, and what is called after each epoch."
-    best, meter = BestNetwork(network), Meter("held-out loss", j.task, network, j.data, j.seed)
+    best, meter = BestNetwork(network), Meter("held-out loss", job.task, network, job.data, job.seed)
     return best, lambda loss: best.offer(meter(loss))
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct09
-def range_cosine(j:Job, share=.5):
+def range_cosine(
+    job:Job, # task, data and network
+    share:float=.5, # of the range test's LR with the lowest loss; the highest LR
+)->Rival:
     "A cosine from a share of the range test's minimum."
-    test, spent = tested(j)
-    optimizer = base_optimizer(j.task, j.model.parameters(), share*test.lr_max)
-    schedule = warm_cosine(optimizer, j.steps)
+    test, spent = tested(job)
+    optimizer = base_optimizer(job.task, job.model.parameters(), share*test.lr_max)
+    schedule = warm_cosine(optimizer, job.steps)
     return Rival(optimizer, lambda loss: schedule.step(), spent=spent)
 
-def range_fixed(j:Job, share=.1):
+def range_fixed(
+    job:Job, # task, data and network
+    share:float=.1, # of the range test's LR with the lowest loss; the one LR
+)->Rival:
     "A share of the range test's minimum, from beginning to end."
-    test, spent = tested(j)
-    return Rival(base_optimizer(j.task, j.model.parameters(), share*test.lr_max), spent=spent)
+    test, spent = tested(job)
+    return Rival(base_optimizer(job.task, job.model.parameters(), share*test.lr_max), spent=spent)
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct11
-def replay(j:Job, lrs=(.01,), average=False):
+def replay(
+    job:Job, # task, data and network
+    lrs:tuple=(.01,), # one an epoch, finite and not negative; after the last, the last
+    average:bool=False, # with `held`'s first steps, and the best of the averages as what is scored
+)->Rival:
     "A LR an epoch, as given; with first steps and the best of the averages, as `held` has them."
     if not lrs or not all(math.isfinite(lr) and lr >= 0 for lr in lrs):
         raise ValueError(f"a replay needs a finite LR for each epoch, got {lrs!r}")
-    optimizer = base_optimizer(j.task, j.model.parameters(), lrs[0])
+    optimizer = base_optimizer(job.task, job.model.parameters(), lrs[0])
     rest = iter(lrs[1:])
 
     def next_lr(loss):
         group, = optimizer.param_groups
         group["lr"] = next(rest, group["lr"])
     if not average: return Rival(optimizer, each_epoch=next_lr)
-    network = averaged(j.model, optimizer).module
-    first_steps(optimizer, lambda batch: batch_loss(j.model, batch, loss_of), _batches(j), lrs[:1], FIRST_STEPS)
-    best, look = _best(j, network)
+    network = averaged(job.model, optimizer).module
+    first_steps(optimizer, lambda batch: batch_loss(job.model, batch, loss_of), _batches(job), lrs[:1], FIRST_STEPS)
+    best, look = _best(job, network)
 
     def each_epoch(loss):
         look(loss)
         next_lr(loss)
-    return Rival(optimizer, each_epoch=each_epoch, result=best.network, spent=_epochs(j, FIRST_STEPS))
+    return Rival(optimizer, each_epoch=each_epoch, result=best.network, spent=_epochs(job, FIRST_STEPS))
 
 FIRST_STEPS = 100 # of each training of an information test
 
-def _batches(j):
+def _batches(job):
     "An epoch of batches, in an order of the seed's."
-    return list(batches(j.data.x, j.data.y, j.task.batch_size, torch.Generator().manual_seed(j.seed)))
+    return list(batches(job.data.x, job.data.y, job.task.batch_size, torch.Generator().manual_seed(job.seed)))
 
-def _epochs(j, steps):
-    "As shares of the task's epochs."
-    return steps*j.task.epochs/j.steps
+def _epochs(job, steps):
+    "Steps in epochs of the task."
+    return steps*job.task.epochs/job.steps
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct31
-def held(j:Job, measure="held-out loss", cool=True, keep=True, tolerance=0., share=0., race=False):
+def held(
+    job:Job, # task, data and network
+    measure:str="held-out loss", # one of `MEASURES` of the tasks; what the test, the policy and the best go by
+    cool:bool=True, # let `HoldPolicy` halve the LR; else it stays where the test left it
+    keep:bool=True, # score the best average by `measure`, instead of the last
+    tolerance:float=0., # go on from the highest LR that taught at most this share less than the best
+    wait_share:float=0., # `HoldPolicy` waits at least this share of the measurements until the highest
+    race:bool=False, # where what is learnt still doubles, the best LRs of the test go on
+)->Rival:
     "Information test, `HoldPolicy` and the best of the averaged weights, driven by any measure."
-    optimizer = base_optimizer(j.task, j.model.parameters(), USUAL_LR[j.task.optimizer])
+    optimizer = base_optimizer(job.task, job.model.parameters(), USUAL_LR[job.task.optimizer])
     losses: list = []
     meters = []
 
@@ -107,19 +141,19 @@ def held(j:Job, measure="held-out loss", cool=True, keep=True, tolerance=0., sha
         return loss
 
     def probe_of(network):
-        meters.append(Meter(measure, j.task, network, j.data, j.seed))
+        meters.append(Meter(measure, job.task, network, job.data, job.seed))
         return lambda: _in_test(meters[0], losses)
 
-    test = information_test(j.model, optimizer, loss_fn, _batches(j), probe_of, FIRST_STEPS, tolerance=tolerance,
+    test = information_test(job.model, optimizer, loss_fn, _batches(job), probe_of, FIRST_STEPS, tolerance=tolerance,
         race=race, check=False)
-    scheduler, best = MutualInformationLR(optimizer, HoldPolicy(share=share)), BestNetwork(test.average.module)
+    scheduler, best = MutualInformationLR(optimizer, HoldPolicy(share=wait_share)), BestNetwork(test.average.module)
 
     def each_epoch(loss):
         measured = meters[0](loss)
         best.offer(measured)
         if cool:
             scheduler.step(measured)
-    return Rival(optimizer, each_epoch=each_epoch, spent=_epochs(j, test.steps), scheduler=scheduler,
+    return Rival(optimizer, each_epoch=each_epoch, spent=_epochs(job, test.steps), scheduler=scheduler,
         result=best.network if keep else test.average)
 
 def _in_test(meter, losses):
@@ -131,7 +165,7 @@ def _in_test(meter, losses):
 
 # %% ../../nbs/lab/19_opponents.ipynb #ct13
 ADAMW_LR, WARMUP = (1e-4, 3e-2), (.02, .3)
-_STEADY = dict(measure="held-out information", tolerance=.05, share=1/3)
+_STEADY = dict(measure="held-out information", tolerance=.05, wait_share=1/3)
 CONTROLS = {
     "adamw_cosine": Method("AdamW, warm-up + cosine", adamw_cosine, dict(lr=ADAMW_LR, warmup=WARMUP)),
     "schedulefree_adamw": Method("Schedule-Free AdamW", schedulefree_adamw, dict(lr=ADAMW_LR, warmup=(0., .2)),

@@ -52,11 +52,17 @@ class Rival:
     result: nn.Module|None = None            # what is scored, if not the network that is trained
 
 # %% ../../nbs/lab/18_rivals.ipynb #c024
-def fixed(job:Job, lr=.01)->Rival:
+def fixed(
+    job:Job, # the network
+    lr:float=.01, # from beginning to end
+)->Rival:
     "SGD at one LR, the paper's."
     return Rival(sgd(job.model.parameters(), lr))
 
-def adam(job:Job, lr=1e-3)->Rival:
+def adam(
+    job:Job, # the network
+    lr:float=1e-3, # from beginning to end
+)->Rival:
     "Adam at one LR."
     return Rival(Adam(job.model.parameters(), lr=lr))
 
@@ -70,20 +76,33 @@ def warm_cosine(
     parts = [LinearLR(optimizer, .01, total_iters=first), CosineAnnealingLR(optimizer, max(1, steps - first))]
     return SequentialLR(optimizer, parts, [first])
 
-def cosine(job:Job, lr=.1, warmup=.1)->Rival:
+def cosine(
+    job:Job, # the network, and how many steps
+    lr:float=.1, # where the warm-up ends and the cosine begins
+    warmup:float=.1, # share of the steps
+)->Rival:
     "SGD with warm-up and cosine."
     optimizer = sgd(job.model.parameters(), lr)
     schedule = warm_cosine(optimizer, job.steps, warmup)
     return Rival(optimizer, lambda loss: schedule.step())
 
-def onecycle(job:Job, max_lr=.1, pct_start=.3)->Rival:
+def onecycle(
+    job:Job, # the network, and how many steps
+    max_lr:float=.1, # the highest
+    pct_start:float=.3, # share of the steps until then
+)->Rival:
     "SGD with torch's OneCycleLR."
     optimizer = sgd(job.model.parameters(), max_lr)
     schedule = OneCycleLR(optimizer, max_lr, total_steps=job.steps + 1, pct_start=pct_start)
     return Rival(optimizer, lambda loss: schedule.step())
 
 # %% ../../nbs/lab/18_rivals.ipynb #c026
-def plateau(job:Job, lr=.1, factor=.1, patience=10)->Rival:
+def plateau(
+    job:Job, # the network, and the validation samples
+    lr:float=.1, # the first
+    factor:float=.1, # on the LR, each time
+    patience:int=10, # epochs without a lower loss that are let pass
+)->Rival:
     "SGD with torch's ReduceLROnPlateau on the validation loss."
     optimizer = sgd(job.model.parameters(), lr)
     schedule = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
@@ -92,7 +111,12 @@ def plateau(job:Job, lr=.1, factor=.1, patience=10)->Rival:
         schedule.step(float(loss_of(outputs(job.model, job.data.val_x), job.data.val_y)))
     return Rival(optimizer, each_epoch=each_epoch)
 
-def greedy(job:Job, lr=.1, factor=.95, patience=10)->Rival:
+def greedy(
+    job:Job, # the network
+    lr:float=.1, # the first
+    factor:float=.95, # on the LR where the loss stops falling; where it falls, the LR is divided by it
+    patience:int=10, # steps of either kind that are let pass
+)->Rival:
     "SGD with Transformers' GreedyLR on the training loss."
     from transformers.optimization import GreedyLR
     optimizer = sgd(job.model.parameters(), lr)
@@ -100,12 +124,19 @@ def greedy(job:Job, lr=.1, factor=.95, patience=10)->Rival:
     return Rival(optimizer, lambda loss: schedule.step(float(loss)))
 
 # %% ../../nbs/lab/18_rivals.ipynb #c028
-def schedulefree(job:Job, lr=1., warmup=0.)->Rival:
+def schedulefree(
+    job:Job, # the network, and how many steps
+    lr:float=1., # after the warm-up, to the end
+    warmup:float=0., # share of the steps
+)->Rival:
     "Schedule-Free SGD."
     from schedulefree import SGDScheduleFree
     return Rival(SGDScheduleFree(job.model.parameters(), lr=lr, momentum=.9, warmup_steps=round(warmup*job.steps)))
 
-def prodigy(job:Job, d_coef=1.)->Rival:
+def prodigy(
+    job:Job, # the network, and how many steps
+    d_coef:float=1., # factor on the LR that Prodigy finds
+)->Rival:
     "Prodigy with a cosine."
     from prodigyopt import Prodigy
     optimizer = Prodigy(job.model.parameters(), lr=1., d_coef=d_coef)
@@ -113,13 +144,28 @@ def prodigy(job:Job, d_coef=1.)->Rival:
     return Rival(optimizer, lambda loss: schedule.step())
 
 # %% ../../nbs/lab/18_rivals.ipynb #c030
-def change(job:Job, lr_max=.1, gamma=1., epsilon=.01, measure="mi", momentum=.9)->Rival:
-    "`ChangePolicy`; `measure` is one of `MEASURES`."
+def change(
+    job:Job, # task, data and network
+    lr_max:float=.1, # LR_max; LR_min, where it begins, is a hundredth of it
+    gamma:float=1., # γ1 in units of `lr_max`; γ2 is ten times that
+    epsilon:float=.01, # a relative change up to this counts as saturated
+    measure:str="mi", # what drives it, one of `MEASURES` of the tasks
+    momentum:float=.9, # of SGD
+)->Rival:
+    "`ChangePolicy`."
     policy = ChangePolicy(lr_max/100, lr_max, gamma*lr_max, 10*gamma*lr_max, epsilon)
     return _steered(job, policy, policy.lr_min, measure, False, momentum)
 
-def value_change(job:Job, lr_max=.1, gamma=1., epsilon=.01, measure="mi", layerwise=False, momentum=.9)->Rival:
-    "`ValueChangePolicy`; `layerwise` is a LR for each layer."
+def value_change(
+    job:Job, # task, data and network
+    lr_max:float=.1, # LR_max; LR_min, where it begins, is a hundredth of it
+    gamma:float=1., # γ1, γ2 and γ3, in units of `lr_max`
+    epsilon:float=.01, # a relative change up to this counts as saturated
+    measure:str="mi", # what drives it, one of `MEASURES` of the tasks
+    layerwise:bool=False, # a LR for each layer, from its own information
+    momentum:float=.9, # of SGD
+)->Rival:
+    "`ValueChangePolicy`."
     policy = ValueChangePolicy(lr_max/100, lr_max, gamma*lr_max, gamma*lr_max, gamma*lr_max, epsilon)
     return _steered(job, policy, policy.lr_min, measure, layerwise, momentum)
 
@@ -141,8 +187,13 @@ def tested(
     test = range_test(job.model, optimizer, loss_of, some, check=False)
     return test, len(test.lrs)*job.task.epochs/job.steps
 
-def auto(job:Job, measure="mi", layerwise=False, known=True)->Rival:
-    "`AutoPolicy` after a range test; `known` is whether it is told the number of epochs."
+def auto(
+    job:Job, # task, data and network
+    measure:str="mi", # what drives it, one of `MEASURES` of the tasks
+    layerwise:bool=False, # a LR for each layer, from its own information
+    known:bool=True, # tell it the number of epochs
+)->Rival:
+    "`AutoPolicy` after a range test."
     test, spent = tested(job)
     policy = AutoPolicy.from_range_test(test, job.task.epochs if known else 0)
     return _steered(job, policy, test.lr, measure, layerwise, .9, spent)
