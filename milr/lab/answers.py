@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['FIRST_LOOK', 'SIGNALS', 'plot_differences', 'plot_first_look', 'summary_rows', 'summary_table', 'solved',
-           'answer_lines']
+           'signal_line', 'answer_lines']
 
 # %% ../../nbs/lab/25_answers.ipynb #an02
 import csv, math
 import matplotlib.pyplot as plt, numpy as np
 from pathlib import Path
 from .claims import CIFAR10_CLAIMS, CONTROL_CLAIMS, MNIST_CLAIMS, PLANNED
-from .claims import accuracies, judged, mean_and_sd, results
-from .plots import COLOURS, house_style, markdown_table
-from .protocol import CHOSEN, MARGIN
+from .claims import judged, mean_and_sd, results
+from .plots import COLOURS, house_style, markdown_table, percents
+from .protocol import CHOSEN, MARGIN, paired_interval
 
 # %% ../../nbs/lab/25_answers.ipynb #c019
 def plot_differences(
@@ -23,17 +23,18 @@ def plot_differences(
 ): # the figure
     "Differences of the claims with their intervals."
     shown = [claim for claim in claims if any(judged(claim, group)[0] for _, group in columns.values())]
-    height = .42*len(shown)*max(1, len(columns)**.5) + 1.1
+    height = (.15*len(columns) + .1)*len(shown) + 1.1
+    apart = min(.26, .8/len(columns))
     with house_style():
         fig, ax = plt.subplots(figsize=(8.5, height), layout="constrained")
         ax.axvspan(-MARGIN, MARGIN, color="#000000", alpha=.08, lw=0)
         ax.axvline(0, color="#555555", lw=1)
         for i, (label, (colour, group)) in enumerate(columns.items()):
-            shift = .26*(i - (len(columns) - 1)/2)
+            shift = apart*(i - (len(columns) - 1)/2)
             for y, claim in enumerate(shown):
                 _interval_line(ax, judged(claim, group)[0], y + shift, colour, widest)
             ax.plot([], [], "o-", color=colour, label=label)
-        ax.set_yticks(range(len(shown)), [f"{claim.where}: {claim.text}" for claim in shown])
+        ax.set_yticks(range(len(shown)), [f"{claim.where}: {claim.said}" for claim in shown])
         ax.set(xlabel="difference of the final test accuracy (points)", xlim=(-widest, widest))
         ax.invert_yaxis()
         fig.legend(loc="outside upper right", ncols=len(columns), fontsize=8)
@@ -68,7 +69,7 @@ def plot_first_look(
             if not runs: continue
             epochs = range(1, len(runs[0].rows) + 1)
             left.plot(epochs, np.mean([run.series("lr") for run in runs], axis=0), label=row, **style)
-            right.plot(epochs, np.mean([accuracies(run) for run in runs], axis=0), **style)
+            right.plot(epochs, np.mean([percents(run) for run in runs], axis=0), **style)
         left.set(title="learning rate", xlabel="epoch")
         right.set(title="test accuracy (%)", xlabel="epoch", ylim=(94, 99.2))
         left.legend(loc="upper right", bbox_to_anchor=(1.03, 1.04), fontsize=10.5,
@@ -89,6 +90,8 @@ def summary_rows(
         if CHOSEN:
             row[f"narrow, ε: {CHOSEN}"] = interval_of(claim, f"{main}, chosen ε")
         row["the paper's size"] = interval_of(claim, second)
+        if CHOSEN:
+            row[f"the same, ε: {CHOSEN}"] = interval_of(claim, f"{second}, chosen ε")
         row["verdict"] = judged(claim, found[main], PLANNED[main])[1]
         rows.append(row)
     return rows
@@ -107,15 +110,30 @@ SIGNALS = { # method of the schedules study, tuned: what drives the policy
 
 def solved(
     table:Path, # figures/schedules.csv
-)->dict: # {signal: (pairs of task and seed that reached the target, pairs in all)}
+)->dict: # {signal: {task: whether each seed reached the target}}
     "What tuned value + change solves in the schedules study, by the signal that drives it."
     with open(table, encoding="utf-8") as file:
         tuned = [row for row in csv.DictReader(file) if row["column"] == "tuned"]
     found = {}
     for method, signal in SIGNALS.items():
-        epochs = [float(row["epochs_to_target"]) for row in tuned if row["method"] == method]
-        found[signal] = (sum(map(math.isfinite, epochs)), len(epochs))
+        found[signal] = {}
+        for row in tuned:
+            if row["method"] == method:
+                reached = math.isfinite(float(row["epochs_to_target"]))
+                found[signal].setdefault(row["task"], []).append(reached)
     return found
+
+def signal_line(
+    signals:dict, # of `solved`
+)->str: # Markdown sentences
+    "What drives the policy best, and whether that is decided: a difference a task, as tasks are what differs."
+    cases = ", ".join(f"{sum(map(sum, by_task.values()))} of {sum(map(len, by_task.values()))} cases driven by {signal}"
+        for signal, by_task in signals.items())
+    loss, mi = signals["the training loss"], signals["MI"]
+    ahead = paired_interval([sum(loss[task]) - sum(mi[task]) for task in mi])
+    verdict = "decides it" if ahead.low > 0 or ahead.high < 0 else "does not decide it"
+    return (f"On six small tasks, tuned value + change reaches the target in {cases}. By task the training loss is "
+        f"ahead of MI by {ahead} cases of ten, which {verdict}.")
 
 # %% ../../nbs/lab/25_answers.ipynb #c026
 def answer_lines(
@@ -126,14 +144,13 @@ def answer_lines(
     narrow = found["narrow"]
     rows = [row for row in ("value + change", "change", "warm-up", "fixed LR") if row in narrow]
     ends = "; ".join(f"{row} {mean_and_sd(narrow[row])}" for row in rows)
-    cases = ", ".join(f"{count} of {total} cases driven by {signal}" for signal, (count, total) in signals.items())
     controls = _by_verdict(CONTROL_CLAIMS, narrow, PLANNED["narrow"])
     return [
         f"Final test accuracy at `narrow` in percent, mean ± standard deviation (seeds): {ends}.",
         f"Claims of the paper: {_by_verdict(MNIST_CLAIMS, narrow, PLANNED['narrow'])}.",
         f"On CIFAR-10: {_by_verdict(CIFAR10_CLAIMS, found['CIFAR-10'], PLANNED['CIFAR-10'])}.",
         f"Controls, as paired differences in points with 95 % intervals: {controls}.",
-        f"On six small tasks, tuned value + change reaches the target in {cases}."]
+        signal_line(signals)]
 
 def _by_verdict(claims, group, planned):
     "Claims gathered under their verdicts, with their intervals."

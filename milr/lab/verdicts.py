@@ -4,15 +4,19 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seeds_of', 'every_row', 'recorded_rows',
-           'tuning_rows', 'beside_rows', 'plot_beside', 'rate_rows', 'search_rows', 'secondary_rows', 'answer']
+           'tuning_rows', 'beside_rows', 'plot_beside', 'rate_rows', 'search_rows', 'secondary_rows', 'twice_rows',
+           'answer']
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd02
 import math, statistics
+from dataclasses import replace
 import matplotlib.pyplot as plt
 from .plots import house_style
+from .protocol import paired_interval
 from .ruler import ATTEMPTS, HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates
 from .ruler import diverged, epochs_to, final_score, judge, points, policy_rows, queue, rival_rows
 from .ruler import target_of, tuned_methods
+from .rivals import Trial
 
 # %% ../../nbs/lab/32_verdicts.ipynb #ru34
 NAMES = tuple(task.name for task in HELDOUT)
@@ -138,8 +142,10 @@ def beside_rows(
         if not values: continue
         means = {name: f"{statistics.fmean(values[name]):+.2f}" if name in values else "" for name in NAMES}
         interval = bootstrap(values)
+        of_tasks = [statistics.fmean(of_task) for of_task in values.values()]
         lines.append({f"{ours} minus": row, **means, "mean": str(interval),
-            "these tasks alone": str(bootstrap(values, over_tasks=False)), "seeds": interval.n})
+            "these tasks alone": str(bootstrap(values, over_tasks=False)),
+            "by t over the tasks": str(paired_interval(of_tasks)) if len(of_tasks) > 1 else "", "seeds": interval.n})
     return lines
 
 def _differences(found, ours, row):
@@ -169,9 +175,11 @@ def plot_beside(
             ends = [_within(end, widest) for end in (interval.low, interval.high)]
             ax.plot(ends, [y, y], "-", color="#222222", lw=2.5)
         for number, name in enumerate(NAMES):
-            means = {y: statistics.fmean(values[name]) for y, values in enumerate(pairs.values()) if name in values}
-            dots = [_within(mean, widest) for mean in means.values()]
-            ax.plot(dots, list(means), "o", color=f"C{number}", label=name)
+            for y, values in enumerate(pairs.values()):
+                if name in values:
+                    mean = statistics.fmean(values[name])
+                    ax.plot(_within(mean, widest), y, _mark(mean, widest), color=f"C{number}")
+            ax.plot([], [], "o", color=f"C{number}", label=name)
         ax.set_yticks(range(len(pairs)), [_named(row, interval.n) for row, interval in intervals.items()])
         ax.set(xlabel=f"{ours} minus the row: final test accuracy (points)", xlim=(-1.04*widest, 1.04*widest))
         ax.invert_yaxis()
@@ -182,6 +190,11 @@ def _named(row, seeds):
     "A row's name, and how many seeds it has where they are not complete."
     wanted = seeds_of(row)
     return row if seeds >= wanted else f"{row} ({seeds} of {wanted} seeds)"
+
+def _mark(value, widest):
+    "A dot, or an arrow to where the value would be."
+    if abs(value) <= widest: return "o"
+    return ">" if value > 0 else "<"
 
 def _within(value, widest):
     "The value, or the edge that it is beyond."
@@ -248,6 +261,24 @@ def secondary_rows(
         lines.append({"row": line["row"], "runs": line["runs"], "diverged": line["diverged"],
             "reached the target": line["reached"], "median epochs to it": epochs,
             "search (% of the steps)": search if any(line["search"].values()) else "", "median CPU seconds": seconds})
+    return lines
+
+# %% ../../nbs/lab/32_verdicts.ipynb #vd31
+def twice_rows(
+    known:dict, # {Trial: rows} as recorded, of every device
+    row:str, # one of `ATTEMPTS`
+)->list: # of dicts, a line a task
+    "The same runs on a GPU and on a CPU."
+    lines = []
+    for task in HELDOUT:
+        trials = [Trial(task, ATTEMPTS[row].method, (), seed) for seed in range(ATTEMPTS[row].seeds)]
+        pairs = [(known.get(replace(trial, device="cuda")), known.get(trial)) for trial in trials]
+        both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu]
+        apart = [points(task.name, final_score(task.name, gpu) - final_score(task.name, cpu)) for gpu, cpu in both]
+        if len(apart) < 2: continue
+        same = sum(math.isclose(gpu[0]["lr"][0], cpu[0]["lr"][0]) for gpu, cpu in both)
+        lines.append({"task": task.name, "runs on both": len(both), "the same first LR": same,
+            "GPU minus CPU": str(paired_interval(apart)), "sd of one run": f"{statistics.stdev(apart)/2**.5:.2f}"})
     return lines
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd18
