@@ -245,7 +245,7 @@ def device_rows(
             by_seed.setdefault(seed, []).append(difference)
     if not rows: return []
     of_all = [statistics.fmean(differences) for differences in by_seed.values()] # a seed's rows are not independent
-    return [*rows, _device_row("all of them, by seed", sum(map(len, by_seed.values())), of_all)]
+    return [*rows, _device_row("all of them, by seed", sum(row["runs on both"] for row in rows), of_all)]
 
 def _device_row(row, runs, differences):
     interval = paired_interval(differences)
