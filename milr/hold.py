@@ -30,6 +30,10 @@ def usable_information(
     "What a network's guesses tell about the labels: the variational bound of I(H;Y)."
     if y.is_floating_point(): return _of_numbers(outputs, y)
     _check_guesses(outputs, y)
+    return _of_classes(outputs, y)
+
+def _of_classes(outputs, y):
+    "The entropy of the labels minus their cross-entropy."
     said = outputs.double()[torch.arange(len(y)), y]
     return float(label_entropy(y) + said.clamp(min=torch.finfo(outputs.dtype).tiny).log2().mean())
 
@@ -51,7 +55,7 @@ def _check_guesses(outputs, y):
     if y.ndim != 1 or outputs.ndim != 2:
         raise ValueError(f"usable information needs probabilities (n, classes) and class numbers (n,), got outputs "
             f"{tuple(outputs.shape)} and labels {tuple(y.shape)}; pass a probe of your own")
-    lowest, highest = (int(number) for number in torch.aminmax(y))
+    lowest, highest = torch.stack(torch.aminmax(y)).tolist()
     if lowest < 0 or highest >= outputs.shape[1]:
         raise ValueError(f"the class numbers go from {lowest} to {highest}, and there are probabilities of "
             f"{outputs.shape[1]} classes: number the classes from 0 to {outputs.shape[1] - 1}")
@@ -72,7 +76,7 @@ def calibrated_information(
         middle = (low + high)/2
         falls = ((logits*middle).softmax(1)*logits).sum(1).mean() < of_label
         low, high = torch.where(falls, middle, low), torch.where(falls, high, middle)
-    calibrated = usable_information((logits*low).softmax(1), y)
+    calibrated = _of_classes((logits*low).softmax(1), y)
     return calibrated if calibrated > NOISE else usable
 
 NOISE = .05 # bits that a network which knows nothing may seem to say at the best temperature

@@ -25,7 +25,7 @@ def to_label_probabilities(
 )->Tensor: # a probability for each label, float64, shape (n, labels)
     "Sigmoid of each label's logit; probabilities stay."
     logits = logits.double()
-    lowest, highest = torch.aminmax(logits)
+    lowest, highest = torch.stack(torch.aminmax(logits)).tolist()
     are_probabilities = 0 <= lowest < highest <= 1
     return logits if are_probabilities else logits.sigmoid()
 
@@ -37,13 +37,13 @@ def to_probabilities(
     if logits.shape[1] == 1:
         of_one = to_label_probabilities(logits)
         return torch.cat([1 - of_one, of_one], 1)
-    return logits.double() if _are_probabilities(logits) else logits.double().softmax(1)
+    rounding = torch.finfo(logits.dtype).eps if logits.is_floating_point() else 0.
+    rows = logits.double()
+    return rows if _are_probabilities(rows, max(1e-3, rounding)) else rows.softmax(1)
 
-def _are_probabilities(rows:Tensor)->bool:
-    "Is no number negative, and every row's sum 1, as nearly as these floats can say?"
-    nearly = max(1e-3, torch.finfo(rows.dtype).eps) if rows.is_floating_point() else 0.
-    sums = rows.double().sum(1)
-    return bool((rows >= 0).all()) and torch.allclose(sums, sums.new_ones(()), rtol=0, atol=nearly)
+def _are_probabilities(rows:Tensor, nearly:float)->bool:
+    "Is no number negative, and every row's sum nearly 1?"
+    return bool((rows >= 0).all()) and torch.allclose(rows.sum(1), rows.new_ones(()), rtol=0, atol=nearly)
 
 # %% ../nbs/10_probe.ipynb #c063
 def layer_mi(

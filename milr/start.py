@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
-from .auto import batch_loss, repeated, to_device
+from .auto import batch_losses, repeated
 from .forward import device_of, kept_modes, kept_random_state
 from .history import pyplot
 from .hold import NOISE, BestNetwork, HoldPolicy, averaged, calibrated_information, follow_steps, usable_information
@@ -42,17 +42,21 @@ class InformationTest(NamedTuple):
     rounds: Sequence = ()  # of the race: {LR: bits} after twice the steps, then after four times; empty without one
 
     @property
+    def laps(self)->list:
+        "{LR: bits} after the steps, then after each round of the race."
+        return [dict(zip(self.lrs, self.bits)), *self.rounds]
+
+    @property
     def after(self)->float:
         "What it knew when the test ended, at the LR that was chosen."
-        return [bits[self.lr] for bits in (dict(zip(self.lrs, self.bits)), *self.rounds) if self.lr in bits][-1]
+        return [bits[self.lr] for bits in self.laps if self.lr in bits][-1]
 
     def plot(self, ax=None): # axes; made if not given
         "Information against LR."
         ax = ax or pyplot().subplots(figsize=(4, 2.4), layout="constrained")[1]
-        laps = [dict(zip(self.lrs, self.bits)), *self.rounds]
-        for lap, bits in enumerate(laps):
+        for lap, bits in enumerate(self.laps):
             label = ("after the steps", "after twice as many", "after four times")[lap] if self.rounds else None
-            ax.semilogx(list(bits), list(bits.values()), "o-", color="C0", alpha=(lap + 1)/len(laps), label=label)
+            ax.semilogx(list(bits), list(bits.values()), "o-", color="C0", alpha=(lap + 1)/len(self.laps), label=label)
         ax.axhline(self.before, ls=":", lw=1, color="C7", label="untrained")
         ax.axvline(self.lr, ls="--", lw=1, color="C2", label=f"chosen {self.lr:.2g}")
         ax.set(xlabel="LR", ylabel="information (bits)")
@@ -241,10 +245,7 @@ def information_test(
         before = _bits(measure)
         kept = _Kept(tolerance, before, _FINALISTS[0] if race else 0)
 
-        def loss_of(batch):
-            batch = to_device(batch, device)
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                return training_step(model, batch) if training_step else batch_loss(model, batch, loss_fn)
+        loss_of = batch_losses(model, loss_fn, training_step, autocast)
 
         def rates_at(power): return [lr*10**(power/2) for lr in base]
 

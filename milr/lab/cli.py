@@ -110,17 +110,18 @@ def execute_notebook(
             raise CommandError(" ".join([message, *last])) from None
 
 # %% ../../nbs/lab/24_cli.ipynb #c010b
-def _checked(name, parameters, lenient):
-    "The parameters, if the figure can be given them and run; `lenient` leaves out those it does not have."
+def _planned(name, parameters, lenient=False):
+    "What was given and all that follows from it, if it can be run; `lenient` leaves out what the figure does not have."
     from milr.lab.figure_runs import check_plan
     from milr.lab.figures import Parameters, checked, declared
     if lenient:
         parameters = {k: v for k, v in parameters.items() if k in declared(name)}
     try:
-        check_plan(Parameters(name, checked(name, parameters)))
+        plan = Parameters(name, checked(name, parameters))
+        check_plan(plan)
     except (ValueError, TypeError) as e:
         raise CommandError(str(e)) from None
-    return parameters # as they were given, since papermill knows no tuples
+    return parameters, plan # papermill gets what was given, since it knows no tuples
 
 # %% ../../nbs/lab/24_cli.ipynb #cl06
 def run_figure(
@@ -132,7 +133,7 @@ def run_figure(
     import papermill
     from milr.lab.plots import figures_folder, project_root
     notebook = figure_notebook(name)
-    parameters = _checked(name, parameters, lenient)
+    parameters, _ = _planned(name, parameters, lenient)
     folder = figures_folder(parameters.get("preset", "quick"), parameters.get("out", ""))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder/notebook.name
@@ -198,15 +199,15 @@ def _environment(a):
 def _figure(a):
     "One figure, or what it could be given, or what it would run."
     from milr.lab.figure_runs import plan_said
-    from milr.lab.figures import Parameters, checked, listed
+    from milr.lab.figures import listed
     from milr.lab.plots import project_root
     given = _figure_parameters(a)
     figure_notebook(a.name)
     if a.list: return print(listed(a.name))
     if not a.dry_run: return print(run_figure(a.name, given))
-    found = checked(a.name, _checked(a.name, given, False))
+    _, plan = _planned(a.name, given)
     with contextlib.chdir(project_root()): # where the notebook would look for records
-        print(plan_said(Parameters(a.name, found)))
+        print(plan_said(plan))
 
 # %% ../../nbs/lab/24_cli.ipynb #c014c
 def _figures(a):

@@ -9,14 +9,12 @@ __all__ = ['NAMES', 'AIM', 'results', 'planned', 'differences', 'summary', 'seed
 
 # %% ../../nbs/lab/32_verdicts.ipynb #vd02
 import math, statistics
-from dataclasses import replace
 import matplotlib.pyplot as plt
 from .plots import house_style
 from .protocol import paired_interval
 from .ruler import ATTEMPTS, HELDOUT, MARGIN, POLICY, REPLAY, REPLAYS, best_options, bootstrap, candidates
 from .ruler import diverged, epochs_to, final_score, judge, points, policy_rows, queue, rival_rows
 from .ruler import target_of, tuned_methods
-from .rivals import Trial
 
 # %% ../../nbs/lab/32_verdicts.ipynb #ru34
 NAMES = tuple(task.name for task in HELDOUT)
@@ -269,15 +267,16 @@ def twice_rows(
     row:str, # one of `ATTEMPTS`
 )->list: # of dicts, a line a task
     "The same runs on a GPU and on a CPU."
+    found: dict = {} # {device: {task's name: {seed: rows}}}
+    for trial, rows in known.items():
+        if trial.method == ATTEMPTS[row].method:
+            found.setdefault(trial.device, {}).setdefault(trial.task.name, {})[trial.seed] = rows
     lines = []
-    for task in HELDOUT:
-        trials = [Trial(task, ATTEMPTS[row].method, (), seed) for seed in range(ATTEMPTS[row].seeds)]
-        pairs = [(known.get(replace(trial, device="cuda")), known.get(trial)) for trial in trials]
-        both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu]
-        apart = [points(task.name, final_score(task.name, gpu) - final_score(task.name, cpu)) for gpu, cpu in both]
+    for task in NAMES:
+        apart = list(_paired(found, task, "cuda", "cpu").values())
         if len(apart) < 2: continue
-        same = sum(math.isclose(gpu[0]["lr"][0], cpu[0]["lr"][0]) for gpu, cpu in both)
-        lines.append({"task": task.name, "runs on both": len(both), "the same first LR": same,
+        by_lr = _grouped(found, task, "cuda", "cpu", lambda gpu, cpu: math.isclose(gpu["lr"][0], cpu["lr"][0]))
+        lines.append({"task": task, "runs on both": len(apart), "the same first LR": len(by_lr.get(True, [])),
             "GPU minus CPU": str(paired_interval(apart)), "sd of one run": f"{statistics.stdev(apart)/2**.5:.2f}"})
     return lines
 
