@@ -96,3 +96,12 @@ def test_a_step_that_fails_leaves_all_as_it_was():
     with pytest.raises(TypeError, match="training_step="):
         range_test(model, optimizer, None, data())
     assert optimizer.param_groups[0]["lr"] == 0.3 and math.isfinite(AutoPolicy().around(0.3).lr_max)
+
+
+def test_gradients_are_clipped_by_a_hook_of_the_optimizer():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    norms = []
+    optimizer.register_step_pre_hook(lambda *_: norms.append(nn.utils.clip_grad_norm_(model.parameters(), 0.1)))
+    test = range_test(model, optimizer, F.cross_entropy, data(), check=False)
+    assert len(norms) >= len(test.lrs) and float(norms[0]) > 0.1
