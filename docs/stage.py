@@ -29,8 +29,15 @@ def copy(folder, patterns):
         to.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".ipynb":
             to.write_text(page(path), encoding="utf-8")
+        elif path.suffix == ".md":
+            to.write_text(with_anchors(path.read_text(encoding="utf-8")), encoding="utf-8")
         else:
             shutil.copy(path, to)
+
+
+def with_anchors(text):
+    "Markdown whose links name a notebook's sections as the site does, in small letters; JupyterLab keeps the capitals."
+    return re.sub(r"(\]\([^)\s:#]*)(#[^)\s.]+\))", lambda link: link[1] + link[2].lower(), text)
 
 
 def page(path):
@@ -40,7 +47,7 @@ def page(path):
     for cell in nb["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            cell["source"] = re.sub(r"(\]\([^)\s:]+)\.ipynb((#[^)]*)?\))", r"\1.html\2", text)
+            cell["source"] = re.sub(r"(\]\([^)\s:]+)\.ipynb((#[^)]*)?\))", r"\1.html\2", with_anchors(text))
         else:
             cell["source"] = re.sub(r"^#\| *export\w*\n", "", text)
     return json.dumps(nb)
@@ -88,7 +95,7 @@ def main():
         copy(folder, patterns)
     text = (ROOT/"README.md").read_text(encoding="utf-8")
     home = re.sub(r"\]\(figures/?\)", "](figures/fig3_mnist.ipynb)", text)      # a folder is no page
-    (SITE/"index.md").write_text(home, encoding="utf-8")
+    (SITE/"index.md").write_text(with_anchors(home), encoding="utf-8")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "docs/extra.css"):
         shutil.copy(ROOT/name, SITE)
     api()

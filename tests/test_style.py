@@ -1,10 +1,10 @@
 "One statement a line, lines of at most 120 columns, bodies below their headers: what is not there yet may not grow."
 
-import ast, json, subprocess, sys, tomllib
+import ast, json, re, subprocess, sys, tomllib
 from collections import Counter
 from pathlib import Path
 import pytest
-from tests.notebooks import cells_of
+from tests.notebooks import cells_of, said_in
 
 ROOT = Path(__file__).parent.parent
 RULES = "E501,E702"
@@ -126,3 +126,32 @@ def test_notebooks_fit_the_page_too():
     assert long == [], "lines over 120 columns (`house style` in CONTRIBUTING.md)"
     done = ruff("check", "nbs", "--isolated", "--select", "E702")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def sections(path):
+    "What links may call the sections of a page: JupyterLab's names of a notebook's, GitHub's of a Markdown file's."
+    if path.suffix == ".ipynb":
+        return {title.replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", said_in(path), re.M)}
+    titles = re.findall(r"^#+ +(.+)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links_to_sections():
+    "(page, link to a section) of README, how-tos and notebooks."
+    for page in [ROOT / "README.md", *(ROOT / "docs" / "howto").glob("*.md"), *(ROOT / "nbs").rglob("*.ipynb")]:
+        if ".ipynb_checkpoints" in page.parts:
+            continue
+        text = said_in(page) if page.suffix == ".ipynb" else page.read_text(encoding="utf-8")
+        yield from ((page, link) for link in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", text))
+
+
+def test_a_link_to_a_section_names_one():
+    "In plain letters, as the site's names of sections have no others."
+    found = list(links_to_sections())
+    assert len(found) > 15
+    for page, link in found:
+        file, _, section = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if page.name == "index.ipynb" and not file:
+            target = ROOT / "README.md"
+        assert section.isascii() and section in sections(target), (page.name, link)
