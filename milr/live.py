@@ -69,7 +69,7 @@ class LivePlot:
                     ax.plot(epochs, values, ".-", ms=4, label=layer)
                 if name == "mi" and self.reference is not None:
                     ax.axhline(self.reference, ls="--", lw=1, color="#555555", label="IXY")
-                if len(found) > 1:
+                if len(ax.lines) > 1:
                     ax.legend(fontsize=7)
         return self.fig
 

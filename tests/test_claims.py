@@ -23,6 +23,7 @@ from tests.notebooks import said_in, section, shown_in
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures" / "runs"
+MNIST_COLUMNS = ("narrow", "narrow, chosen ε", "paper's size", "paper's size, chosen ε")
 NUMBER = re.compile(r"[-+−]?\d+\.\d+")
 
 
@@ -44,7 +45,7 @@ def stated():
             ("CIFAR-10", CIFAR10_CLAIMS),
         )
     ]
-    tables += [run_rows_of(found()[column]) for column in ("narrow", "paper's size") if found()[column]]
+    tables += [run_rows_of(found()[column]) for column in MNIST_COLUMNS if found()[column]]
     tables.append(summary_rows(found()))
     return "\n".join([*map(markdown_table, tables), *answer_lines(found(), solved(ROOT / "figures" / "schedules.csv"))])
 
@@ -80,8 +81,7 @@ def test_the_walk_through_the_paper_shows_what_the_records_give():
 
 def test_the_study_shows_what_the_records_give():
     shown = markdown_outputs("studies/reproduction.ipynb")
-    sizes = ("narrow", "narrow, chosen ε", "paper's size", "paper's size, chosen ε")
-    for column, claims in (dict.fromkeys(sizes, MNIST_CLAIMS) | {"CIFAR-10": CIFAR10_CLAIMS}).items():
+    for column, claims in (dict.fromkeys(MNIST_COLUMNS, MNIST_CLAIMS) | {"CIFAR-10": CIFAR10_CLAIMS}).items():
         assert markdown_table(claim_rows(claims, found()[column], PLANNED[column])) in shown, (
             f"run the reproduction study again: {column} is stale"
         )

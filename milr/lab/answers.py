@@ -86,7 +86,8 @@ def summary_rows(
     picked = [(claim, "narrow", "paper's size") for claim in MNIST_CLAIMS] + [(CIFAR10_CLAIMS[0], "CIFAR-10", "")]
     rows = []
     for claim, main, second in picked:
-        row = {"claim": claim.said, "the paper": claim.paper, "narrow, ε = 0.01": interval_of(claim, main)}
+        said = f"{main}: {claim.said}" if claim in CIFAR10_CLAIMS else claim.said
+        row = {"claim": said, "the paper": claim.paper, "narrow, ε = 0.01": interval_of(claim, main)}
         if CHOSEN:
             row[f"narrow, ε: {CHOSEN}"] = interval_of(claim, f"{main}, chosen ε")
         row["the paper's size"] = interval_of(claim, second)

@@ -44,7 +44,7 @@ def _plot_row(axs, name, runs):
     end = f"end {spread([values[-1] for values in accuracy])} %"
     if len(runs) > 1:
         end += f", n = {len(runs)}"
-    axs[1].text(.97, .08, end, transform=axs[1].transAxes, fontsize=8, ha="right")
+    axs[1].text(.03, .9, end, transform=axs[1].transAxes, fontsize=8, bbox=dict(facecolor="white", lw=0, pad=1))
     for values, mi in zip(accuracy, bits):
         axs[3].plot(mi, values, ".-", ms=4, lw=.6, color=colour, alpha=.8)
     axs[0].set_ylabel(name, color=colour, fontweight="bold")

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'COLOURS', 'house_style', 'mean_band', 'seeds_said', 'band_said', 'set_title', 'mark_reference',
-           'setting_said', 'data_said', 'said_of', 'percents', 'floor_for', 'first_at', 'spread', 'markdown_table',
-           'paired', 'difference_said', 'project_root', 'figures_folder', 'run_rows', 'write_csv', 'provenance',
-           'save_figure']
+           'setting_said', 'data_said', 'said_of', 'made_of', 'origin_of', 'percents', 'floor_for', 'first_at',
+           'spread', 'markdown_table', 'paired', 'difference_said', 'project_root', 'figures_folder', 'run_rows',
+           'write_csv', 'provenance', 'save_figure']
 
 # %% ../../nbs/lab/11_plots.ipynb #c002
 import csv, json, platform, re, statistics, textwrap, time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 import matplotlib, matplotlib.pyplot as plt, numpy as np, torch
@@ -143,6 +144,24 @@ def _images_said(s):
     many = f"{s.n_train:,}" if s.n_train else "all"
     smaller = f" at 1/{s.shrink} of their size" if s.shrink > 1 else ""
     return f"{many} training images{smaller}"
+
+# %% ../../nbs/lab/11_plots.ipynb #p015b
+def made_of(
+    groups:dict, # {row name: [runs, one a seed]}
+)->str: # two sentences
+    "The files that runs were trained on, and the devices that computed them."
+    runs = [run for row in groups.values() for run in row]
+    count = Counter(run.info["device"] for run in runs)
+    said = [f"{device} ({n} of {len(runs)} runs)" if len(count) > 1 else device for device, n in count.most_common()]
+    return f"Data: {runs[0].info['source']}. Device: {'; '.join(said)}."
+
+def origin_of(
+    groups:dict, # {row name: [runs, one a seed]}
+)->dict: # a list where runs differ
+    "Data, code and device of all runs, for the provenance of a figure."
+    origins = [run.origin() for row in groups.values() for run in row]
+    found = {name: list(dict.fromkeys(origin[name] for origin in origins)) for name in origins[0]}
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 # %% ../../nbs/lab/11_plots.ipynb #pl10
 def percents(
