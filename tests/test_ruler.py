@@ -626,6 +626,27 @@ def test_what_the_page_says_of_the_policy_by_nothing_is_what_the_records_say():
     assert f"{shapes:.1f} points above it on *shapes*, {expressions:.1f} on *expressions* and {table:.1f} on" in prose
 
 
+def test_what_the_page_says_of_other_signals_is_what_the_records_say():
+    prose = section(said_in(PAGE), "Is it the information?")
+    found = results(published())
+    signals = ("by training loss", "by probe loss")
+    assert all(len(by_seed) == 10 for row in (*signals, "cosine, untuned") for by_seed in found[row].values())
+    first, second = ([differences(found, ours, row) for row in signals] for ours in ("policy", "second attempt"))
+    for gains in first:
+        assert f"{bootstrap(gains)}" in prose.replace(" points beside", " beside")
+    table, expressions = ([abs(np.mean(gains[name])) for gains in first] for name in ("table", "expressions"))
+    assert "by {:.1f} and {:.1f} points, on *expressions*".format(*table) in prose
+    assert "behind both, by {:.1f} and {:.1f}.".format(*expressions) in prose
+    assert "({} and {})".format(*map(bootstrap, second)) in prose
+    for row, said in (("cosine, untuned", "points below the second attempt"), ("range test, cosine from 1/2", "below")):
+        interval = bootstrap(differences(found, "second attempt", row))
+        assert f"{interval.mean:.2f} {said} [{interval.low:.2f}, {interval.high:.2f}]" in prose
+    broken = sum(
+        diverged(rows) for of_task in found["range test, cosine from 1/2"].values() for rows in of_task.values()
+    )
+    assert broken == 2 and "two of its sixty runs diverged" in prose
+
+
 def test_what_the_policy_costs_is_what_was_measured(root):
     "On the page of the held-out tasks and in the how-to, from the rows of the speed study."
     with open(root / "figures" / "speed.csv", newline="", encoding="utf-8") as file:
