@@ -51,6 +51,16 @@ def said_in(notebook):
     return "\n\n".join("".join(c["source"]) for c in cells_of(notebook) if c["cell_type"] == "markdown")
 
 
+def headings(text):
+    "The titles of a Markdown text's sections."
+    return re.findall(r"^#+ +(.+)$", text, re.M)
+
+
+def github_anchors(text):
+    "What GitHub calls the sections of a Markdown text."
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings(text)}
+
+
 def section(text, title):
     "The text below a heading, up to the next of its kind."
     return re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]

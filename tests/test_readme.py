@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from matplotlib.text import Text
 from milr.lab.answers import FIRST_LOOK, plot_first_look
+from tests.notebooks import github_anchors
 from tests.test_structure import WITHOUT_THE_LAB, lab_requirements
 
 ROOT = Path(__file__).parent.parent
@@ -71,13 +72,11 @@ def test_the_picture_is_legible_on_a_phone():
 
 def broken(text):
     "Links of a package's page that lead nowhere: of the repository's files, and of the page's own headings."
-    headings = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", text, re.M)
-    }
+    anchors = github_anchors(text)
     wrong = []
     for link in re.findall(r"\]\(([^)]+)\)", text):
         ours = re.fullmatch(r"https://[^/]+/milr/milr/(?:blob|raw)/main/([^#]+)(?:#.*)?", link)
-        if ours and not (ROOT / ours[1]).exists() or link.startswith("#") and link[1:] not in headings:
+        if ours and not (ROOT / ours[1]).exists() or link.startswith("#") and link[1:] not in anchors:
             wrong.append(link)
         if not link.startswith(("https://", "#")):
             wrong.append(link)

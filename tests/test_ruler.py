@@ -647,6 +647,15 @@ def test_what_the_page_says_of_other_signals_is_what_the_records_say():
     assert broken == 2 and "two of its sixty runs diverged" in prose
 
 
+def test_what_the_how_to_says_of_controls_is_what_the_records_say(root):
+    howto = (root / "docs" / "howto" / "choose.md").read_text(encoding="utf-8")
+    found = results(published())
+    untuned = bootstrap(differences(found, "second attempt", "cosine, untuned"))
+    assert f"{untuned.mean:.2f} points lower [{untuned.low:.2f}, {untuned.high:.2f}] (ten seeds)" in howto
+    by_loss = bootstrap(differences(found, "policy", "by training loss"))
+    assert f"the first attempt ends {by_loss}, which decides nothing" in howto.replace(" points [", " [")
+
+
 def test_what_the_policy_costs_is_what_was_measured(root):
     "On the page of the held-out tasks and in the how-to, from the rows of the speed study."
     with open(root / "figures" / "speed.csv", newline="", encoding="utf-8") as file:

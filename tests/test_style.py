@@ -2,9 +2,10 @@
 
 import ast, json, re, subprocess, sys, tomllib
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 import pytest
-from tests.notebooks import cells_of, said_in
+from tests.notebooks import cells_of, github_anchors, headings, said_in
 
 ROOT = Path(__file__).parent.parent
 RULES = "E501,E702"
@@ -128,12 +129,17 @@ def test_notebooks_fit_the_page_too():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def sections(path):
+def markdown_of(page):
+    "The text of a notebook's Markdown cells, or of a Markdown file."
+    return said_in(page) if page.suffix == ".ipynb" else page.read_text(encoding="utf-8")
+
+
+@lru_cache
+def anchors(page):
     "What links may call the sections of a page: JupyterLab's names of a notebook's, GitHub's of a Markdown file's."
-    if path.suffix == ".ipynb":
-        return {title.replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", said_in(path), re.M)}
-    titles = re.findall(r"^#+ +(.+)$", path.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    if page.suffix != ".ipynb":
+        return github_anchors(markdown_of(page))
+    return {title.replace(" ", "-") for title in headings(markdown_of(page))}
 
 
 def links_to_sections():
@@ -141,8 +147,7 @@ def links_to_sections():
     for page in [ROOT / "README.md", *(ROOT / "docs" / "howto").glob("*.md"), *(ROOT / "nbs").rglob("*.ipynb")]:
         if ".ipynb_checkpoints" in page.parts:
             continue
-        text = said_in(page) if page.suffix == ".ipynb" else page.read_text(encoding="utf-8")
-        yield from ((page, link) for link in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", text))
+        yield from ((page, link) for link in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", markdown_of(page)))
 
 
 def test_a_link_to_a_section_names_one():
@@ -154,4 +159,4 @@ def test_a_link_to_a_section_names_one():
         target = (page.parent / file).resolve() if file else page
         if page.name == "index.ipynb" and not file:
             target = ROOT / "README.md"
-        assert section.isascii() and section in sections(target), (page.name, link)
+        assert section.isascii() and section in anchors(target), (page.name, link)
